@@ -1,0 +1,96 @@
+"""Every command of Saltworks starts here: typed options by Fire, errors in one sentence.
+
+A command is a frozen dataclass of options, a function that takes it, and
+
+    if __name__ == "__main__":
+        command.run(train, PRESETS)  # or one options class instead of a dict of presets
+
+Fire builds the dataclass only; the function runs after every flag has been understood, so a misspelt one costs nothing.
+"""
+
+import dataclasses
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import fire
+from fire.decorators import SetParseFns
+
+Options = type | partial  # an options dataclass, or one with other defaults
+HELP = {"-h", "--help", "--"}  # "--" begins Fire's own flags
+
+
+class BadInput(ValueError):
+    """What a user can cause and mend. The message is one sentence: got, expected, remedy."""
+
+
+def run(function: Callable[[Any], None], options: Options | dict[str, Options], argv: list[str] | None = None) -> None:
+    """Parse `argv` (default: the command line) into options and call `function` with them.
+
+    Ends the process with code 1 after one line on stderr for bad input, 130 after Ctrl-C.
+    SALTWORKS_TRACEBACK=1 in the environment shows the traceback as well.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        check(options, argv)
+        function(fire.Fire(typed(options), command=argv, name=sys.argv[0], serialize=lambda _: None))
+    except (BadInput, OSError) as error:
+        if os.environ.get("SALTWORKS_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last finished epoch or stage", file=sys.stderr)
+        sys.exit(130)
+
+
+def check(options: Options | dict[str, Options], argv: list[str]) -> None:
+    """Refuse unknown presets, flags and stray words before Fire sees them."""
+    if HELP & set(argv):
+        return
+    if isinstance(options, dict):
+        name = argv[0] if argv else "no preset"
+        if name not in options:
+            raise BadInput(f"got {name!r}, expected a preset first: one of {', '.join(options)}")
+        options, argv = options[name], argv[1:]
+    known = {field.name: field.type for field in fields(options)}
+    words = iter(argv)
+    for word in words:
+        name, has_value, _ = word.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        if not word.startswith("--"):
+            raise BadInput(f"got the word {word!r}, expected flags of the form --name=value")
+        if name not in known and known.get(name.removeprefix("no")) is not bool:
+            close = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean --{close[0]}" if close else f"the flags are {', '.join('--' + k for k in known)}"
+            raise BadInput(f"got --{name}, which this command does not know: {remedy}")
+        if not has_value and known.get(name) not in (bool, None):
+            next(words, None)
+
+
+def typed(options: Options | dict[str, Options]) -> Any:
+    """Have Fire read each flag by its field's type instead of its look (`--run=297e78` is a name)."""
+    if isinstance(options, dict):
+        return {name: typed(preset) for name, preset in options.items()}
+    return SetParseFns(**{field.name: partial(parse, field) for field in fields(options)})(options)
+
+
+def fields(options: Options) -> tuple[dataclasses.Field, ...]:
+    return dataclasses.fields(options.func if isinstance(options, partial) else options)
+
+
+def parse(field: dataclasses.Field, text: str) -> Any:
+    """`text` as the field's type: str, int, float or bool."""
+    if field.type is bool:
+        if text.lower() in ("true", "1", "yes", "false", "0", "no"):
+            return text.lower() in ("true", "1", "yes")
+    else:
+        try:
+            return field.type(text)
+        except ValueError:
+            pass
+    raise BadInput(
+        f"--{field.name}={text} is not of type {field.type.__name__}; for example --{field.name}={field.default}"
+    )

@@ -1,0 +1,133 @@
+"""How runs/ is laid out and written: paths, atomic writes, checksums, locks, provenance.
+
+    runs/RUN/folds.csv
+    runs/RUN/VARIANT/foldK/{config.json, metrics.csv, times.csv, latest.pt, best-*.pt, final.pt, swa.pt, oof.*, test.*}
+    runs/RUN/{oof.*, test.*, ensemble.json, threshold.json, rules.json, changes.csv, masks.npy, submission.csv}
+
+SALTWORKS_RUNS in the environment moves runs/ elsewhere.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from command import BadInput
+
+ROOT = Path(__file__).parent
+PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "pretrainedmodels", "numpy", "opencv-python-headless")
+
+
+def runs() -> Path:
+    """The folder of all runs, relative to the working folder where it lies below it (messages stay short)."""
+    folder = Path(os.environ.get("SALTWORKS_RUNS", ROOT / "runs"))
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def run_folder(run: str) -> Path:
+    """runs/RUN. A name of letters, digits, dots, dashes and underscores, so that Make and the shell take it as it is."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", run):
+        raise BadInput(f"--run={run!r} is not a run's name: use letters, digits, '.', '-' and '_' (spaces break Make)")
+    return runs() / run
+
+
+def model_folder(run: str, variant: str, fold: int) -> Path:
+    """runs/RUN/VARIANT/foldK."""
+    return run_folder(run) / variant / f"fold{fold}"
+
+
+def models(run: str, file: str = "final.pt") -> list[Path]:
+    """Folders of the run's models that have `file`, in the order of variants and folds."""
+    found = (path.parent for path in run_folder(run).glob(f"*/fold*/{file}"))
+    return sorted(found, key=lambda folder: (folder.parent.name, int(folder.name.removeprefix("fold"))))
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends and removed when it fails."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadInput(f"{path} is not readable JSON ({error}): delete it and run its stage again") from error
+
+
+def checksum(path: Path | str) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; a second process is told who holds it and since when.
+
+    The kernel drops the lock with its process, however that ends, so a killed run leaves nothing to clean up.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise BadInput(f"{folder} is in use by {file.read().strip()}: wait for it or stop it") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        file.flush()
+        yield
+
+
+@cache
+def commit() -> str:
+    """The git commit of the code, with '+' behind it where the work tree differs; 'unknown' outside a checkout."""
+    try:
+        head = git_output("rev-parse", "HEAD")
+        return head + ("+" if git_output("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def git_output(*words: str) -> str:
+    command = ["git", "-C", str(ROOT), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def provenance() -> dict[str, str]:
+    """What a result was made with: commit, Python, machine and library versions."""
+    found = {"commit": commit(), "python": platform.python_version(), "machine": platform.machine()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "absent"
+    return found
