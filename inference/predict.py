@@ -1,0 +1,93 @@
+"""Predict with one model: its held-out tiles and the test tiles, flips averaged, at the tiles' own size.
+
+    python -m inference.predict --run=saltnet --variant=pad --fold=0 --data=datasets/tgs
+
+Writes oof.{npy,csv} and test.{npy,csv} beside the model's weights. Loads no weights but the checkpoint's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import command
+import nets
+import runfolder
+from command import BadInput
+from datasets import folds, framing, predictions, salt
+from datasets.framing import Framing
+from datasets.salt import Tiles
+from nets import tta
+from nets.device import fabric as make_fabric
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Predict the held-out and the test tiles of one model."""
+
+    data: str = "datasets/tgs"  # a folder in Kaggle's layout
+    run: str = "saltnet"  # folder under runs/
+    variant: str = "pad"
+    fold: int = 0
+    checkpoint: str = "swa"  # name without .pt
+    batch: int = 0  # tiles at once, each with its flip; 0 = as in training
+    device: str = "auto"
+    precision: str = "auto"  # bf16, fp16, float32; auto = as in training
+
+
+def predict(options: Options) -> None:
+    """Write the probabilities of the model that `options` names."""
+    folder = runfolder.model_folder(options.run, options.variant, options.fold)
+    path = folder / f"{options.checkpoint}.pt"
+    if not path.exists():
+        raise BadInput(f"{path} is missing: run `make {'swa' if options.checkpoint == 'swa' else 'train'}` first")
+    net, details = nets.load(path)
+    config = details["config"]
+    precision = config["precision"] if options.precision == "auto" else options.precision
+    fabric = make_fabric(options.device, precision, config["threads"])
+    model = fabric.setup(net.to(memory_format=torch.channels_last)).eval()
+    framed = framing.build(**details["framing"])
+    batch = options.batch or config["batch"]
+    with runfolder.lock(folder):
+        for name, tiles in (("oof", held_out(options, config["folds"])), ("test", salt.load_test(options.data))):
+            refuse_other_size(path, tiles, framed)
+            write(folder / name, model, framed, tiles, batch, fabric.device)
+
+
+def held_out(options: Options, trained_with: str) -> Tiles:
+    """The labelled tiles that the model never saw. `trained_with` is the checksum of its folds.csv."""
+    tiles = salt.load_train(options.data)
+    path = runfolder.run_folder(options.run) / "folds.csv"
+    if not path.exists() or runfolder.checksum(path) != trained_with:
+        raise BadInput(
+            f"{path} is not the one this model was trained with, which tells the tiles it never saw: restore it"
+        )
+    return tiles.select(folds.members(folds.read(path, tiles.names), options.fold)[1])
+
+
+def refuse_other_size(path: Path, tiles: Tiles, framed: Framing) -> None:
+    got, expected = tiles.size, tuple(framed.tile_size)
+    if len(tiles) and got != expected:
+        raise BadInput(f"{path} was trained on tiles of {expected} px, got {got} px: give the --data it was trained on")
+
+
+def write(stem: Path, model: nn.Module, framed: Framing, tiles: Tiles, batch: int, device: torch.device) -> None:
+    predictions.write(stem, tiles.names, probabilities(model, framed, tiles, batch, device))
+    print(f"{stem}.npy: {len(tiles):,} tiles")
+
+
+@torch.no_grad()
+def probabilities(
+    model: nn.Module, framed: Framing, tiles: Tiles, batch: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Per batch: pixel probabilities (n, H, W) and image probabilities (n,), float32."""
+    for indices in tqdm(torch.arange(len(tiles)).split(batch), "predict", disable=None):
+        prediction = tta.predict(model, framed, tiles.batch(indices, device=device))
+        yield prediction.probability.squeeze(1), prediction.image_probability
+
+
+if __name__ == "__main__":
+    command.run(predict, Options)

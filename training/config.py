@@ -1,0 +1,138 @@
+"""What a training run is: every option with its default, and the named presets."""
+
+from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
+
+import torch
+
+from command import BadInput
+from datasets.augment import AUGMENTATIONS
+from datasets.framing import VARIANTS
+from losses import LOSSES
+from nets import NETS
+from nets.device import DEVICES, PRECISIONS, best_device, num_cores, resolve_precision
+from training.schedules import SCHEDULES
+
+OPTIMIZERS = {
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "adam": partial(torch.optim.Adam, fused=True),
+    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
+}
+NET_OPTIONS = {"saltnet": ("encoder",), "fastnet": ("width",)}  # the fields below that go to each net
+SIDES = {"saltnet": 32, "fastnet": 2}  # the framed side is a multiple of this
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Train one model: one framing variant, one fold. The defaults are the 9th place's recipe (preset `saltnet`)."""
+
+    # which model
+    data: str = "datasets/tgs"  # a folder in Kaggle's layout
+    run: str = "saltnet"  # folder under runs/
+    variant: str = "pad"  # pad or resize, see datasets/framing.py
+    fold: int = 0  # the fold of folds.csv that validates
+
+    # net
+    net: str = "saltnet"
+    encoder: str = "senet154"  # saltnet's, see nets/encoders.py
+    width: int = 64  # fastnet's, channels of its first stage
+    weights: str = "imagenet"  # of the encoder: none, imagenet, or a file
+    start: str = ""  # a checkpoint whose weights to start from (its optimiser is not taken along)
+    image_size: int = 128  # pixels of the framed tile's side, a multiple of what the net asks for
+
+    # recipe
+    epochs: int = 250
+    batch: int = 32  # tiles that pass through the net at once
+    accumulate: int = 1  # batches per optimiser step
+    loss: str = "saltnet"
+    augmentation: str = "saltnet"
+    cutout: bool = True
+    optimizer: str = "adamw"
+    lr: float = 5e-4  # peak learning rate
+    weight_decay: float = 1e-4
+    schedule: str = "noam"  # see training/schedules.py
+    cycles: int = 1  # restarts of the schedule clr, each with its own set of checkpoints
+    milestones: str = "100 200"  # epochs at which `milestones` divides the rate by ten
+    patience: int = 15  # epochs without a better validation loss before `plateau` divides the rate by ten
+    drop_mask_threshold: int = 0  # leave out training tiles with 1..N salt pixels
+    limit_tiles: int = 0  # train and validate on the first N tiles of each side of the fold; 0 = all
+
+    # machine
+    device: str = "auto"  # auto, cpu, cuda or mps
+    precision: str = "auto"  # bf16, fp16, float32; auto = bf16 where the device computes in it
+    threads: int = 0  # CPU threads, part of the result's identity; 0 = the machine's cores
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        choose("variant", self.variant, VARIANTS)
+        choose("net", self.net, NETS)
+        choose("loss", self.loss, LOSSES)
+        choose("augmentation", self.augmentation, AUGMENTATIONS)
+        choose("optimizer", self.optimizer, OPTIMIZERS)
+        choose("schedule", self.schedule, SCHEDULES)
+        choose("precision", self.precision, ("auto", *PRECISIONS))
+        choose("device", self.device, DEVICES)
+        for name in ("epochs", "batch", "accumulate", "cycles", "width", "patience"):
+            at_least(name, getattr(self, name), 1)
+        for name in ("fold", "drop_mask_threshold", "limit_tiles", "threads", "seed", "weight_decay"):
+            at_least(name, getattr(self, name), 0)
+        if self.lr <= 0:
+            raise BadInput(f"--lr={self.lr} is not above 0: 5e-4 is the recipe's")
+        if self.image_size < 32 or self.image_size % SIDES[self.net]:
+            remedy = f"{self.net} takes multiples of {SIDES[self.net]}, and 128 suits 101 px tiles"
+            raise BadInput(f"--image_size={self.image_size} does not suit the net: {remedy}")
+        if not all(word.isdigit() for word in self.milestones.split()):
+            raise BadInput(f"--milestones={self.milestones!r} is not a list of epochs: write for example '100 200'")
+
+    @property
+    def net_arguments(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in NET_OPTIONS[self.net]}
+
+
+# fast: the best that half an hour a fold gives on two cores. demo: a fold in under a minute.
+FAST = {
+    "net": "fastnet",
+    "width": 48,
+    "image_size": 104,
+    "weights": "none",
+    "epochs": 18,
+    "batch": 16,
+    "loss": "lovasz_bce",
+    "augmentation": "light",
+    "lr": 2e-3,
+    "weight_decay": 1e-2,
+    "schedule": "onecycle",
+}
+PRESETS = {
+    "saltnet": Config,
+    "fast": partial(Config, **FAST),
+    "demo": partial(Config, **FAST | {"width": 24, "epochs": 12}),
+}
+
+
+def choose(name: str, got: str, choices: object) -> None:
+    if got not in choices:
+        raise BadInput(f"--{name}={got} is not known: choose one of {', '.join(choices)}")
+
+
+def at_least(name: str, got: float, least: int) -> None:
+    if got < least:
+        raise BadInput(f"--{name}={got} is too small: give {least} or more")
+
+
+def resolve(config: Config) -> Config:
+    """`config` with its `auto` fields as this machine decides them: they are part of the result's identity."""
+    device = best_device() if config.device == "auto" else config.device
+    precision = resolve_precision(config.precision, device)
+    return replace(config, device=device, precision=precision, threads=config.threads or num_cores())
+
+
+WHERE = {"data", "run", "device"}  # where things are, not what they are
+
+
+def differences(asked: Config, stored: dict[str, object]) -> list[str]:
+    """Fields in which a stored model is not what is asked for; `auto` agrees with anything."""
+    asked = {name: value for name, value in asdict(asked).items() if name not in WHERE}
+    auto = {name for name, value in (("threads", 0), ("precision", "auto")) if asked[name] == value}
+    names = [field.name for field in fields(Config) if field.name in asked and field.name not in auto]
+    return [f"{name}: {stored.get(name)!r}, asked {asked[name]!r}" for name in names if stored.get(name) != asked[name]]

@@ -1,0 +1,131 @@
+"""Tell what a grid of models is, what is done, and what memory and disk the rest needs, before any of it starts.
+
+    python -m training.plan saltnet --models="pad/fold0 resize/fold0" --run=saltnet --data=datasets/tgs
+
+Refuses in one sentence a model on disk whose config is not what is asked for.
+"""
+
+import shutil
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import command
+import nets
+import runfolder
+from command import BadInput
+from training import setup, state
+from training.config import PRESETS, Config, resolve
+
+FLOAT = 4  # bytes of a float32
+MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1}  # the optimiser's tensors beside each weight
+LIBRARIES = 0.6e9  # bytes: Python, torch and the decoded tiles
+WEIGHT_FILES = 6  # the most that lie there at once: latest, three best, final, swa
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(Config):
+    """What to train, as for training.train, and which models of it."""
+
+    models: str = "pad/fold0"  # VARIANT/foldK, separated by spaces
+
+
+def plan(asked: Plan) -> None:
+    """Print the plan; raises BadInput if a model that is there differs from it."""
+    configs = [config_of(asked, model) for model in asked.models.split()]
+    identity = {"folds": runfolder.checksum(setup.folds_file(asked.run))}
+    folders = [runfolder.model_folder(config.run, config.variant, config.fold) for config in configs]
+    for folder, config in zip(folders, configs, strict=True):
+        state.refuse_other(folder, config, identity)
+    states = [progress(folder) for folder in folders]
+    for name in ("trained", "interrupted", "to train"):
+        found = [model for model, word in zip(asked.models.split(), states, strict=True) if word == name]
+        if found:
+            print(f"{name}: {', '.join(found)}")
+    left = len(states) - states.count("trained")
+    if left:
+        print_needs(asked, left)
+
+
+def config_of(asked: Plan, model: str) -> Config:
+    variant, _, fold = model.partition("/fold")
+    if not fold.isdigit():
+        raise BadInput(f"--models={asked.models!r} has {model!r}, expected VARIANT/foldK such as pad/fold0")
+    return replace(asked, variant=variant, fold=int(fold))
+
+
+def progress(folder: Path) -> str:
+    if (folder / "final.pt").exists():
+        return "trained"
+    return "interrupted" if (folder / "latest.pt").exists() else "to train"
+
+
+def print_needs(asked: Plan, count: int) -> None:
+    config = resolve(asked)
+    parameters, activations = measure(config)
+    memory = needed_memory(config, parameters, activations)
+    disk = count * parameters * FLOAT * (WEIGHT_FILES + MOMENTS[config.optimizer])
+    free = shutil.disk_usage(existing(runfolder.runs())).free
+    print(
+        f"{count} to go, {parameters:,} parameters each: about {memory / 1e9:.1f} GB of memory at batch "
+        f"{config.batch}, up to {disk / 1e9:.1f} GB of checkpoints ({free / 1e9:.0f} GB free)"
+    )
+    if disk > free:
+        print("WARNING: the disk will not hold all checkpoints: `make prune` between models keeps final and swa only")
+    if config.device == "cpu" and memory > total_memory():
+        has = f"{total_memory() / 1e9:.0f} GB"
+        print(f"WARNING: this machine has {has} of memory: take a smaller --batch and more --accumulate")
+
+
+def measure(config: Config) -> tuple[int, int]:
+    """(parameters, bytes that one image's forward pass keeps for the backward pass in float32), nothing computed."""
+    with torch.device("meta"):
+        net = nets.build(config.net, **config.net_arguments)
+        images = torch.empty(2, 3, config.image_size, config.image_size)
+    return sum(parameter.numel() for parameter in net.parameters()), saved_bytes(net, images) // len(images)
+
+
+def saved_bytes(net: nn.Module, images: torch.Tensor) -> int:
+    """Bytes that autograd saves in a forward pass, each storage once, the net's own tensors not counted."""
+    own = {tensor.untyped_storage()._cdata for tensor in net.state_dict(keep_vars=True).values()}
+    kept = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        net.train()(images)
+    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own)
+
+
+def needed_memory(config: Config, parameters: int, activations: int) -> float:
+    """Bytes at the peak of a training step: weights, gradients, moments, saved activations, libraries."""
+    half = 0.6 if config.precision in ("bf16", "fp16") else 1.0  # autocast keeps some in float32
+    weights = parameters * FLOAT * (2 + MOMENTS[config.optimizer])
+    return weights + activations * half * config.batch + LIBRARIES
+
+
+def total_memory() -> float:
+    """Bytes of RAM; without /proc/meminfo no bound is known."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return float("inf")
+    return 1024 * float(next(line.split()[1] for line in lines if line.startswith("MemTotal")))
+
+
+def existing(path: Path) -> Path:
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
+def planned(preset: type | partial) -> partial:
+    """A preset of Config as one of Plan."""
+    return partial(Plan, **getattr(preset, "keywords", {}))
+
+
+if __name__ == "__main__":
+    command.run(plan, {name: planned(preset) for name, preset in PRESETS.items()})

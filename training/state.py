@@ -1,0 +1,120 @@
+"""What a training run leaves on disk after each epoch, and how it goes on from there."""
+
+import csv
+import io
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nets
+import runfolder
+from command import BadInput
+from training.config import Config, differences
+from training.schedules import cycle_of
+from training.setup import Job, framing_settings
+
+# the scores whose best epoch is kept, and the sign that makes higher better
+BEST = {"loss": -1, "metric": 1, "accuracy": 1}
+
+Rows = list[dict[str, float]]
+
+
+@dataclass
+class Progress:
+    """A row per finished epoch. With the weights and the optimiser, all that changes in training."""
+
+    history: Rows = field(default_factory=list)  # scores: equal for equal runs
+    times: Rows = field(default_factory=list)  # seconds: never equal
+
+    @property
+    def epoch(self) -> int:
+        """The epoch to train next, from 0."""
+        return len(self.history)
+
+    @property
+    def validation_losses(self) -> list[float]:
+        return [row["validation_loss"] for row in self.history]
+
+
+def save_epoch(job: Job, done: Progress, folder: Path, identity: dict[str, str]) -> None:
+    """Best checkpoints, then the tables, then latest.pt: a kill in between repeats the epoch and writes the same."""
+    details = checkpoint_details(job, done, identity)
+    for score in improved(done.history, job.config):
+        nets.save(folder / f"{prefix(job.config, done.epoch - 1)}best-{score}.pt", job.net, **details)
+    runfolder.write_text(folder / "metrics.csv", table(done.history))
+    runfolder.write_text(folder / "times.csv", table(done.times))
+    resumable = {
+        "optimizer": job.optimizer.state_dict(),
+        "precision": job.fabric.strategy.precision.state_dict(),  # the loss scale of fp16
+        "history": done.history,
+        "times": done.times,
+    }
+    nets.save(folder / "latest.pt", job.net, **details, **resumable)
+
+
+def resume(job: Job, path: Path) -> Progress:
+    """Go on from latest.pt, bit for bit."""
+    net, details = nets.load(path)
+    if "history" not in details:
+        raise BadInput(f"{path} holds weights but no training state: remove it to train this model from the start")
+    job.net.load_state_dict(net.state_dict())
+    job.optimizer.load_state_dict(details["optimizer"])
+    job.fabric.strategy.precision.load_state_dict(details["precision"])
+    return Progress(details["history"], details["times"])
+
+
+def checkpoint_details(job: Job, done: Progress, identity: dict[str, str]) -> dict[str, Any]:
+    """What a checkpoint tells beside its weights."""
+    return {
+        "config": asdict(job.config) | identity,
+        "framing": framing_settings(job.config, job.train),
+        "epoch": done.epoch - 1,
+        "scores": done.history[-1],
+    }
+
+
+def improved(history: Rows, config: Config) -> list[str]:
+    """Scores in which the last epoch is the first best one of its cycle."""
+    cycle = cycle_of(config, len(history) - 1)
+    rows = [row for epoch, row in enumerate(history) if cycle_of(config, epoch) == cycle]
+    scores = {name: [sign * row[f"validation_{name}"] for row in rows] for name, sign in BEST.items()}
+    return [name for name, values in scores.items() if all(values[-1] > value for value in values[:-1])]
+
+
+def prefix(config: Config, epoch: int) -> str:
+    """`cycle2-` before the checkpoints of a clr run's third cycle, nothing before those of other schedules."""
+    return f"cycle{cycle_of(config, epoch)}-" if config.schedule == "clr" and config.cycles > 1 else ""
+
+
+def table(rows: Rows) -> str:
+    """CSV text of equal dicts."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def stored_config(folder: Path) -> dict[str, Any] | None:
+    """config.json of a model that has something worth keeping, else None."""
+    if not any((folder / name).exists() for name in ("final.pt", "latest.pt")):
+        return None
+    if not (folder / "config.json").exists():
+        raise BadInput(
+            f"{folder} has weights but no config.json to tell what they are: restore it or remove the folder"
+        )
+    return runfolder.read_json(folder / "config.json")
+
+
+def refuse_other(folder: Path, config: Config, identity: dict[str, str]) -> None:
+    """Raise BadInput if the folder holds a model of another config or other folds than asked for."""
+    stored = stored_config(folder)
+    if stored is None:
+        return
+    differing = differences(config, stored)
+    differing += [f"{name} changed" for name, value in identity.items() if stored.get(name) != value]
+    if differing:
+        raise BadInput(
+            f"{folder} holds a model of another config ({'; '.join(differing)}): "
+            "ask for the same, give another RUN, or remove that folder"
+        )

@@ -1,0 +1,150 @@
+"""Average a model's best checkpoints into one.
+
+    python -m training.swa --run=saltnet --variant=pad --fold=0 --data=datasets/tgs
+
+Plain mean of the weights of the named checkpoints (each epoch once, however many names it has), then batch norm is
+estimated anew on the fold's training tiles, framed as in training, without augmentation and without dropout.
+Writes swa.pt, and swa.json with the validation scores of each checkpoint, of the mean, and after batch norm.
+
+Izmailov et al. 2018, https://arxiv.org/abs/1803.05407
+"""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm import tqdm
+
+import command
+import nets
+import runfolder
+from command import BadInput
+from training import setup
+from training.config import Config, resolve
+from training.evaluate import evaluate
+
+Sources = dict[str, tuple[nn.Module, dict[str, Any]]]  # name -> (net, what its checkpoint tells)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Average the checkpoints of one trained model."""
+
+    data: str = "datasets/tgs"  # a folder in Kaggle's layout
+    run: str = "saltnet"  # folder under runs/
+    variant: str = "pad"
+    fold: int = 0
+    checkpoints: str = ""  # names without .pt, "best-loss final"; empty = every best-* and final
+    device: str = "auto"
+
+
+def swa(options: Options) -> None:
+    """Write swa.pt of the model that `options` names."""
+    folder = runfolder.model_folder(options.run, options.variant, options.fold)
+    if not (folder / "final.pt").exists():
+        raise BadInput(f"{folder}/final.pt is missing: `make train` this model first")
+    sources = distinct(read_checkpoints(folder, options.checkpoints))
+    details = next(iter(sources.values()))[1]
+    refuse_other_folds(folder, details, options.run)
+    with runfolder.lock(folder):
+        average(folder, job_of(details, options), sources, details)
+
+
+def job_of(details: dict[str, Any], options: Options) -> setup.Job:
+    """The training that the checkpoints come from, its data and device as they are now."""
+    names = {field.name for field in fields(Config)}
+    stored = {name: value for name, value in details["config"].items() if name in names}
+    here = {"data": options.data, "run": options.run, "device": options.device, "weights": "none", "start": ""}
+    return setup.prepare(resolve(Config(**stored | here)))
+
+
+def average(folder: Path, job: setup.Job, sources: Sources, details: dict[str, Any]) -> None:
+    """Write swa.pt and swa.json; prints the metric before and after batch norm."""
+    job.net.load_state_dict(mean_weights([net.state_dict() for net, _ in sources.values()]))
+    before = evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
+    estimate_batch_norm(job)
+    after = evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
+    kept = {name: details[name] for name in ("config", "framing", "epoch")}
+    nets.save(folder / "swa.pt", job.net, **kept, scores=after._asdict(), averaged=list(sources))
+    singles = {name: {"epoch": found["epoch"]} | validation_scores(found) for name, (_, found) in sources.items()}
+    summary = {"checkpoints": singles, "mean": before._asdict(), "after batch norm": after._asdict()}
+    runfolder.write_json(folder / "swa.json", summary | {"made with": runfolder.provenance()})
+    listed = ", ".join(f"{name} {scores['metric']:.4f}" for name, scores in singles.items())
+    print(f"{folder}/swa.pt: metric {before.metric:.4f} as averaged, {after.metric:.4f} after batch norm ({listed})")
+
+
+def read_checkpoints(folder: Path, names: str) -> Sources:
+    """Named checkpoints, final first. Without names: final and every best-*, but nothing else that lies there."""
+    found = sorted(path.stem for path in folder.glob("*best-*.pt") if not path.name.startswith("."))
+    chosen = names.split() if names else ["final", *found]
+    missing = [name for name in chosen if not (folder / f"{name}.pt").exists()]
+    if missing:
+        raise BadInput(f"{folder} has no {missing[0]}.pt: choose among {', '.join(['final', *found])}")
+    return {name: nets.load(folder / f"{name}.pt") for name in chosen}
+
+
+def distinct(sources: Sources) -> Sources:
+    """Each epoch once: the best epoch by two scores, or the last, must not weigh twice. All must be of one training."""
+    by_epoch: dict[int, str] = {}
+    for name, (net, details) in sources.items():
+        first_net, first = next(iter(sources.values()))
+        if (net.name, details["config"]) != (first_net.name, first["config"]):
+            raise BadInput(
+                f"{name}.pt is of another training than the rest: remove it or name the --checkpoints to average"
+            )
+        by_epoch.setdefault(details["epoch"], name)
+    return {name: sources[name] for name in by_epoch.values()}
+
+
+def refuse_other_folds(folder: Path, details: dict[str, Any], run: str) -> None:
+    """Other folds than in training would show the average tiles it has trained on."""
+    path = setup.folds_file(run)
+    if details["config"]["folds"] != runfolder.checksum(path):
+        raise BadInput(f"{path} is not the one that {folder} was trained with: restore it, or train under another RUN")
+
+
+def mean_weights(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of every floating-point tensor, summed in float64; counters are the first one's."""
+    mean = {}
+    for name, first in states[0].items():
+        if first.is_floating_point():
+            mean[name] = torch.stack([state[name].double() for state in states]).mean(0).to(first.dtype)
+        else:
+            mean[name] = first.clone()
+    return mean
+
+
+@torch.no_grad()
+def estimate_batch_norm(job: setup.Job) -> None:
+    """Running means and variances as the plain average over the batches of one pass; all else stays in eval mode."""
+    norms = [module for module in job.net.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    job.model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for a cumulative average
+        norm.train()
+    for indices in tqdm(whole_batches(len(job.train), job.config.batch), "batch norm", disable=None):
+        images = job.train.batch(indices.to(job.fabric.device))
+        job.model(job.framing.frame(images).contiguous(memory_format=torch.channels_last))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    job.model.eval()
+
+
+def whole_batches(count: int, batch: int) -> tuple[Tensor, ...]:
+    """All indices in batches; a short last one, which would weigh as much as a full one, is left out."""
+    batch = min(batch, count)
+    return torch.arange(count // batch * batch).split(batch)
+
+
+def validation_scores(details: dict[str, Any]) -> dict[str, float]:
+    scores = details["scores"].items()
+    return {name.removeprefix("validation_"): value for name, value in scores if name.startswith("validation_")}
+
+
+if __name__ == "__main__":
+    command.run(swa, Options)

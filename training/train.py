@@ -1,0 +1,183 @@
+"""Train one model: one fold in one framing.
+
+    python -m training.train saltnet --fold=0 --variant=pad --data=datasets/tgs --run=saltnet
+
+Killed and started again with the same command, it goes on from the last finished epoch and ends with the same weights.
+Writes runs/RUN/VARIANT/foldK/{config.json, metrics.csv, times.csv, events/, latest.pt, best-*.pt, final.pt}.
+"""
+
+import math
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from tensorboardX import SummaryWriter
+from torch import Tensor
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+import command
+import nets
+import runfolder
+from command import BadInput
+from losses import metric
+from training import setup, state
+from training.config import PRESETS, Config, resolve
+from training.evaluate import Scores, evaluate
+from training.schedules import SCHEDULES
+from training.setup import Job
+from training.state import Progress
+
+
+def train(config: Config) -> None:
+    """Train the model that `config` names, or what is left of it."""
+    folder = runfolder.model_folder(config.run, config.variant, config.fold)
+    identity = {"folds": runfolder.checksum(setup.folds_file(config.run))}
+    state.refuse_other(folder, config, identity)
+    if (folder / "final.pt").exists():
+        print(f"{folder}/final.pt is trained already: nothing to do")
+        return
+    job = setup.prepare(adopt(folder, resolve(config)))
+    with runfolder.lock(folder):
+        runfolder.write_json(folder / "config.json", asdict(job.config) | identity | runfolder.provenance())
+        print(f"{folder}: {describe(job)}", flush=True)
+        run_epochs(job, folder, identity)
+
+
+def adopt(folder: Path, config: Config) -> Config:
+    """An interrupted model goes on with the threads and precision that it began with."""
+    stored = state.stored_config(folder)
+    kept = {name: stored[name] for name in ("threads", "precision")} if stored else {}
+    return Config(**asdict(config) | kept)
+
+
+def run_epochs(job: Job, folder: Path, identity: dict[str, str]) -> None:
+    """Train until the last epoch is done and final.pt is there."""
+    epochs = job.config.epochs
+    done = state.resume(job, folder / "latest.pt") if (folder / "latest.pt").exists() else Progress()
+    bar = tqdm(total=epochs, initial=done.epoch, unit="epoch", disable=None)
+    with bar, SummaryWriter(str(folder / "events"), purge_step=done.epoch) as events:
+        while done.epoch < epochs:
+            started = time.perf_counter()
+            rate, training = train_epoch(job, done, bar)
+            trained = time.perf_counter()
+            validation = evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
+            done.times.append(timing(started, trained, len(job.train)))
+            done.history.append(row(done.epoch, rate, training, validation))
+            refuse_nan(done.history[-1])
+            state.save_epoch(job, done, folder, identity)
+            report(done, bar, events)
+    nets.save(folder / "final.pt", job.net, **state.checkpoint_details(job, done, identity))
+
+
+def train_epoch(job: Job, done: Progress, bar: tqdm) -> tuple[float, Tensor]:
+    """One pass over the training tiles. Returns the last learning rate and the means of (loss, metric) as a tensor.
+
+    Nothing in it waits for the device: sums stay there until the epoch is over.
+    """
+    config, start = job.config, bar.n
+    generator = seed_epoch(config.seed, done.epoch)
+    groups = epoch_groups(len(job.train), config.batch, config.accumulate, generator)
+    total = torch.zeros(2, device=job.fabric.device)
+    job.model.train()
+    for step, group in enumerate(groups, start=1):
+        progress = done.epoch + (step - 1) / len(groups)
+        rate = config.lr * SCHEDULES[config.schedule](config, progress, done.validation_losses)
+        set_rate(job.optimizer, rate)
+        total += train_step(job, group, generator)
+        bar.update(start + step / len(groups) - bar.n)
+    return rate, total / len(groups)
+
+
+def train_step(job: Job, group: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+    """One optimiser step over a group of batches of tile indices. Returns the means of (loss, metric) on the device."""
+    size = sum(len(indices) for indices in group)
+    total = torch.zeros(2, device=job.fabric.device)
+    for part, indices in enumerate(group, start=1):
+        indices = indices.to(job.fabric.device)
+        images, masks = job.augment(job.train.batch(indices), job.train.masks[indices], generator)
+        with job.fabric.no_backward_sync(job.model, enabled=part < len(group)):
+            output = job.model(job.framing.frame(images).contiguous(memory_format=torch.channels_last))
+            loss = job.loss(output.map(job.framing.loss_view), job.framing.loss_mask(masks))
+            job.fabric.backward(loss * (len(indices) / size))
+        total += torch.stack([loss.detach(), batch_metric(job, output, masks)]) * (len(indices) / size)
+    job.optimizer.step()
+    job.optimizer.zero_grad()
+    return total
+
+
+@torch.no_grad()
+def batch_metric(job: Job, output: nets.Output, masks: Tensor) -> Tensor:
+    """Kaggle's metric of a training batch at threshold 0.5, at the tiles' size, as a tensor on the device."""
+    predicted = job.framing.unframe(output.logits.detach()).squeeze(1) > 0
+    return metric.tenths(predicted, masks).float().mean() / 10
+
+
+def seed_epoch(seed: int, epoch: int) -> torch.Generator:
+    """All randomness of an epoch follows from (seed, epoch): dropout's from torch's, the rest from this generator."""
+    number = seed * 1_000_003 + epoch
+    torch.manual_seed(number)
+    return torch.Generator().manual_seed(number)
+
+
+def epoch_groups(count: int, batch: int, accumulate: int, generator: torch.Generator) -> list[tuple[Tensor, ...]]:
+    """Shuffled indices as groups of `accumulate` batches, one optimiser step each.
+
+    Tiles that fill no group sit this epoch out; a data set smaller than one group is one group.
+    """
+    group = min(batch * accumulate, count)
+    order = torch.randperm(count, generator=generator)[: count // group * group]
+    return [part.split(batch) for part in order.split(group)]
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def row(epoch: int, rate: float, training: Tensor, validation: Scores) -> dict[str, float]:
+    loss, score = training.tolist()
+    head = {"epoch": epoch, "lr": rate, "train_loss": loss, "train_metric": score}
+    return head | {f"validation_{name}": value for name, value in validation._asdict().items()}
+
+
+def timing(started: float, trained: float, count: int) -> dict[str, float]:
+    seconds = trained - started
+    spent = {"train_seconds": seconds, "validation_seconds": time.perf_counter() - trained}
+    return {name: round(value, 3) for name, value in (spent | {"images_per_second": count / seconds}).items()}
+
+
+def refuse_nan(scores: dict[str, float]) -> None:
+    if not (math.isfinite(scores["train_loss"]) and math.isfinite(scores["validation_loss"])):
+        remedy = "try a lower --lr or --precision=float32; latest.pt holds the epoch before"
+        raise BadInput(f"the loss of epoch {scores['epoch']} is not finite: {remedy}")
+
+
+def report(done: Progress, bar: tqdm, events: SummaryWriter) -> None:
+    """TensorBoard's scalars, the progress bar's figures, and a line an epoch where there is no bar."""
+    scores, times = done.history[-1], done.times[-1]
+    for name, value in (scores | times).items():
+        if name != "epoch":
+            events.add_scalar(name.replace("_", "/", 1), value, scores["epoch"])
+    figures = {
+        "loss": f"{scores['train_loss']:.4f}",
+        "validation": f"{scores['validation_loss']:.4f}",
+        "metric": f"{scores['validation_metric']:.4f}",
+        "images/s": f"{times['images_per_second']:.1f}",
+    }
+    bar.set_postfix(figures)
+    if bar.disable:
+        print(f"epoch {scores['epoch']}:", ", ".join(f"{name} {value}" for name, value in figures.items()), flush=True)
+
+
+def describe(job: Job) -> str:
+    config, parameters = job.config, sum(parameter.numel() for parameter in job.net.parameters())
+    return (
+        f"{config.net} with {parameters:,} parameters, {len(job.train):,} training and {len(job.validation):,} "
+        f"validation tiles, {config.epochs} epochs, {config.device}, {config.precision}, {config.threads} threads"
+    )
+
+
+if __name__ == "__main__":
+    command.run(train, PRESETS)
