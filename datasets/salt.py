@@ -1,0 +1,239 @@
+"""The TGS salt competition in Kaggle's layout, decoded once and kept in memory; and its check.
+
+    python -m datasets.salt --data=datasets/tgs
+
+    DATA/{train.csv, depths.csv, sample_submission.csv, train/images, train/masks, test/images}
+
+Masks are 8- or 16-bit PNG with at most two values, read unchanged: salt is > 0. They must equal train.csv's runs.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+import command
+from command import BadInput
+from datasets import png, rle
+
+TABLES = {"train.csv": ("id", "rle_mask"), "sample_submission.csv": ("id",), "depths.csv": ("id", "z")}
+FOLDERS = {"train/images": "train.csv", "train/masks": "train.csv", "test/images": "sample_submission.csv"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    data: str = "datasets/tgs"  # folder in Kaggle's layout
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """N tiles of one size, in the order of the table that lists them."""
+
+    names: list[str]
+    images: Tensor  # (N, C, H, W) uint8, or uint16 from 16-bit files; C is 1 where all channels are equal, else 3 (RGB)
+    masks: Tensor | None  # (N, H, W) uint8, 0 or 1; None for test tiles
+    depths: Tensor  # (N,) float32, as in depths.csv; nan where unknown
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return tuple(self.images.shape[-2:])
+
+    @property
+    def coverage(self) -> Tensor:
+        """(N,) float32, 0..1: the share of salt."""
+        assert self.masks is not None, "test tiles have no masks"
+        return self.masks.sum((1, 2), dtype=torch.int64) / (self.size[0] * self.size[1])
+
+    def select(self, names: Sequence[str]) -> "Tiles":
+        """The tiles of these names, in this order. Raises BadInput for a name that is not here."""
+        place = {name: i for i, name in enumerate(self.names)}
+        unknown = [name for name in names if name not in place]
+        if unknown:
+            raise BadInput(
+                f"got the id {unknown[0]!r}, expected one of the {len(self)} tiles of --data: is it other data"
+            )
+        indices = torch.tensor([place[name] for name in names], dtype=torch.int64, device=self.images.device)
+        masks = None if self.masks is None else self.masks[indices]
+        return Tiles(list(names), png.pick(self.images, indices), masks, self.depths[indices])
+
+    def to(self, device: torch.device | str) -> "Tiles":
+        """The same tiles with their tensors on `device`."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return replace(self, images=self.images.to(device), masks=masks, depths=self.depths.to(device))
+
+    def batch(self, indices, channels: int = 3, device: torch.device | str | None = None) -> Tensor:
+        """Float32 (n, channels, H, W) in 0..1 in new memory; grey is repeated to `channels`."""
+        place = torch.as_tensor(indices, dtype=torch.int64, device=self.images.device)
+        images = png.pick(self.images, place).to(device)
+        if images.shape[1] not in (1, channels):
+            raise BadInput(f"got tiles of {images.shape[1]} channels for a net of {channels}: use a net of 3")
+        if images.dtype == torch.uint16:  # by way of the signed type: torch has little arithmetic for unsigned ones
+            scaled = (images.view(torch.int16).to(torch.int32) & 0xFFFF) / 65535
+        else:
+            scaled = images / 255
+        return scaled.repeat(1, channels // scaled.shape[1], 1, 1)
+
+
+def load_train(data: Path | str) -> Tiles:
+    """The labelled tiles in train.csv's order. Raises BadInput with the first fault of what is read."""
+    return refuse_faults(read_train, Path(data))
+
+
+def load_test(data: Path | str) -> Tiles:
+    """The test tiles in sample_submission.csv's order, without masks. Raises BadInput like load_train."""
+    return refuse_faults(read_test, Path(data))
+
+
+def verify(data: Path | str) -> list[str]:
+    """Every fault of the competition in `data`, each naming its file; [] if it is sound."""
+    return examine(Path(data))[2]
+
+
+def examine(data: Path) -> tuple[Tiles | None, Tiles | None, list[str]]:
+    """Labelled tiles, test tiles (None where a fault keeps them from being read) and all faults."""
+    faults: list[str] = []
+    train, test = read_train(data, faults), read_test(data, faults)
+    if not (data / "depths.csv").exists():
+        faults.append(f"{data / 'depths.csv'} is missing, expected a table of id, z")
+    listed = {name: set(read_ids(data / name, [])["id"]) for name in set(FOLDERS.values())}
+    for folder, table in FOLDERS.items():
+        faults += extra_files(data / folder, listed[table], table)
+    for name in sorted(set.intersection(*listed.values())):
+        faults.append(f"{data / 'sample_submission.csv'} lists {name!r}, which train.csv has too: keep one of them")
+    if train and test and (train.size, train.images.dtype) != (test.size, test.images.dtype):
+        got, expected = (f"{t.size[0]}x{t.size[1]} {t.images.dtype} tiles" for t in (test, train))
+        faults.append(f"{data / 'test/images'} has {got}, expected {expected} as in train/images")
+    return train, test, list(dict.fromkeys(faults))
+
+
+def report(options: Options) -> None:
+    """Print what is there, or every fault and raise BadInput."""
+    train, test, faults = examine(Path(options.data))
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise BadInput(
+            f"--data={options.data} has {len(faults)} fault(s), listed above: mend or download these files again"
+        )
+    coverage = train.coverage
+    print(
+        f"{options.data} is sound: {len(train)} labelled tiles ({(coverage == 0).float().mean():.1%} empty, mean "
+        f"coverage {coverage.mean():.1%}), {len(test)} test tiles, {train.size[0]}x{train.size[1]} pixels, "
+        f"{train.images.shape[1]} channel(s) of {train.images.dtype.itemsize * 8} bits"
+    )
+
+
+def refuse_faults(read: Callable[[Path, list[str]], Tiles | None], data: Path) -> Tiles:
+    faults: list[str] = []
+    tiles = read(data, faults)
+    if faults:
+        more = f" (and {len(faults) - 1} more faults: see python -m datasets.salt)" if len(faults) > 1 else ""
+        raise BadInput(faults[0] + more)
+    return tiles
+
+
+def read_train(data: Path, faults: list[str]) -> Tiles | None:
+    table = read_ids(data / "train.csv", faults)
+    images = png.read_folder(data / "train/images", table["id"], png.decode, faults)
+    size = next((image.shape[:2] for image in images if image is not None), None)
+    masks = png.read_folder(data / "train/masks", table["id"], png.decode_mask, faults, size)
+    compare_runs(data, table, masks, faults)
+    depths = read_depths(data / "depths.csv", table["id"], faults)
+    return None if faults else Tiles(list(table["id"]), png.stack(images), torch.from_numpy(np.stack(masks)), depths)
+
+
+def read_test(data: Path, faults: list[str]) -> Tiles | None:
+    before = len(faults)
+    names = read_ids(data / "sample_submission.csv", faults)["id"]
+    images = png.read_folder(data / "test/images", names, png.decode, faults)
+    depths = read_depths(data / "depths.csv", names, faults)
+    return None if len(faults) > before else Tiles(list(names), png.stack(images), None, depths)
+
+
+def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Columns of text, with or without BOM and carriage returns. Raises BadInput where they cannot be read."""
+    if not path.is_file():
+        raise BadInput(f"{path} is missing, expected a table of {', '.join(columns)} in the folder that --data names")
+    try:  # ids such as 1e5, 007 and NA are text
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False).fillna("")
+    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+        raise BadInput(f"{path} cannot be read ({error}), expected a table of {', '.join(columns)} in UTF-8") from error
+    if missing := [column for column in columns if column not in table]:
+        raise BadInput(f"{path} begins with {','.join(table.columns)!r}, expected a header with {', '.join(missing)}")
+    return table[list(columns)]
+
+
+def read_ids(path: Path, faults: list[str]) -> pd.DataFrame:
+    """The rows of one of TABLES whose ids are sound."""
+    columns = TABLES[path.name]
+    try:
+        table = read_table(path, columns)
+    except BadInput as error:
+        faults.append(str(error))
+        return pd.DataFrame({column: pd.Series(dtype=str) for column in columns})
+    odd = np.array([not name or name in (".", "..") or bool(set(name) & set("/\\\0")) for name in table["id"]], bool)
+    repeated = table["id"].duplicated().to_numpy(bool) & ~odd
+    faults += [f"{path} has the id {name!r}, expected a file's name without folders" for name in table["id"][odd]]
+    faults += [f"{path} lists {name!r} more than once: keep one of the rows" for name in table["id"][repeated].unique()]
+    if table.empty:
+        faults.append(f"{path} lists no tiles, expected one or more below its header")
+    return table[~odd & ~repeated].reset_index(drop=True)
+
+
+def read_depths(path: Path, names: Sequence[str], faults: list[str]) -> Tensor:
+    """(N,) float32; all nan without the file, which nothing needs."""
+    if not path.exists():
+        return torch.full((len(names),), torch.nan)
+    table = read_ids(path, faults).set_index("id")["z"]
+    depths = pd.to_numeric(table, errors="coerce")
+    faults += [
+        f"{path} has the depth {table[name]!r} for {name!r}, expected a number" for name in table[depths.isna()].index
+    ]
+    faults += [
+        f"{path} has no row for {name!r}, expected one for every tile" for name in names if name not in depths.index
+    ]
+    return torch.from_numpy(depths.reindex(names).to_numpy(np.float32, copy=True))
+
+
+def compare_runs(data: Path, table: pd.DataFrame, masks: list[np.ndarray | None], faults: list[str]) -> None:
+    """Append a fault for each mask file that differs from its runs in train.csv."""
+    there = [i for i, mask in enumerate(masks) if mask is not None]
+    if not there:
+        return
+    texts = rle.encode_many(np.stack([masks[i] for i in there]))
+    for i, text in zip(there, texts, strict=True):
+        name, listed = table["id"][i], table["rle_mask"][i]
+        if listed == text:
+            continue
+        try:
+            num_different = int((rle.decode(listed, *masks[i].shape) != masks[i]).sum())
+        except BadInput as error:
+            faults.append(f"{data / 'train.csv'}, id {name!r}: {error}")
+            continue
+        if num_different:
+            path = data / "train/masks" / f"{name}.png"
+            faults.append(
+                f"{path} differs from rle_mask in train.csv in {num_different} pixels: one of them is damaged"
+            )
+
+
+def extra_files(folder: Path, names: set[str], table: str) -> list[str]:
+    """Faults for files that the table does not list; none if it lists nothing, for then the table is at fault."""
+    if not names or not folder.is_dir():
+        return []
+    expected = {f"{name}.png" for name in names}
+    extra = sorted(file for file in os.listdir(folder) if not file.startswith(".") and file not in expected)
+    return [f"{folder / file} is not listed in {table}: remove it or list it" for file in extra]
+
+
+if __name__ == "__main__":
+    command.run(report, Options)
