@@ -1,0 +1,87 @@
+"""The parts that SaltNet is made of: activated batch norm, object context, decoders, logit heads.
+
+Every convolution here has a bias and PyTorch's default initialisation, except the context's output (zero).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SLOPE = 0.01  # of the leaky ReLU in every ABN
+DECODER_DROPOUT = 0.2  # of whole maps, behind a decoder's object context
+HEAD_DROPOUT = 0.5  # of whole maps, before every logit
+
+
+class ABN(nn.BatchNorm2d):
+    """Batch norm followed by leaky ReLU ("activated batch norm"), with the state-dict keys of a plain one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        # In place on the norm's own fresh output, which its backward pass does not need: saves a map per norm.
+        return F.leaky_relu(super().forward(x), SLOPE, inplace=True)
+
+
+class ObjectContext(nn.Module):
+    """Every position is described by the positions like it: self-attention over all pixels, beside the input itself.
+
+    (N, C, H, W) -> (N, C, H, W). Query and key are one shared transform to C / 2 channels. The context's last
+    convolution starts at zero, so that at first the input alone counts.
+    Yuan & Wang 2018, "OCNet", the base form, https://arxiv.org/abs/1809.00916
+    """
+
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+        inner = channels // 2
+        self.key = nn.Sequential(nn.Conv2d(channels, inner, 1), ABN(inner))
+        self.value = nn.Conv2d(channels, inner, 1)
+        self.context = nn.Conv2d(inner, channels, 1)
+        self.merge = nn.Sequential(nn.Conv2d(2 * channels, channels, 1), ABN(channels), nn.Dropout2d(dropout))
+        nn.init.zeros_(self.context.weight)
+        nn.init.zeros_(self.context.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        key, value = positions(self.key(x)), positions(self.value(x))
+        # Scales by 1 / sqrt(key channels), and never holds the (H W, H W) matrix in its fused forms.
+        found = F.scaled_dot_product_attention(key, key, value)
+        context = self.context(found.squeeze(1).transpose(1, 2).unflatten(2, x.shape[-2:]))
+        return self.merge(torch.cat([context, x], dim=1))
+
+
+def positions(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, 1, H W, C): one head, a row per pixel."""
+    return x.flatten(2).transpose(1, 2).unsqueeze(1)
+
+
+class Join(nn.Sequential):
+    """Concatenates its inputs' channels, then runs its modules in turn."""
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        return super().forward(torch.cat(maps, dim=1) if len(maps) > 1 else maps[0])
+
+
+def decoder(inputs: int, middle: int, outputs: int) -> Join:
+    """conv3x3 - ABN - object context - transposed conv: twice the height and width."""
+    return Join(
+        conv3x3(inputs, middle),
+        ABN(middle),
+        ObjectContext(middle, DECODER_DROPOUT),
+        nn.ConvTranspose2d(middle, outputs, kernel_size=4, stride=2, padding=1),
+    )
+
+
+def plain_decoder(inputs: int, middle: int, outputs: int) -> Join:
+    """Two times conv3x3 - ABN, at the same height and width."""
+    return Join(conv3x3(inputs, middle), ABN(middle), conv3x3(middle, outputs), ABN(outputs))
+
+
+def head(inputs: int, middle: int, classes: int) -> Join:
+    """Dropout - conv3x3 - ABN - conv1x1: pixel logits."""
+    return Join(nn.Dropout2d(HEAD_DROPOUT), conv3x3(inputs, middle), ABN(middle), nn.Conv2d(middle, classes, 1))
+
+
+def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
+
+
+def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear to `size` (height, width); nothing to do where x has it."""
+    return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, size, mode="bilinear", align_corners=False)

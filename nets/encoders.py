@@ -1,0 +1,273 @@
+"""Encoders: ImageNet classifiers without their head, behind one contract.
+
+An `Encoder` takes normalised images (N, channels, H, W) and returns its feature maps, finest first. `channels` and
+`strides` describe the maps; strides are relative to the tile (the images given), because most encoders first enlarge
+it to twice its size:
+
+    SE family, ResNet, ResNeXt   enlarged, stem with pooling   strides 2, 2, 4, 8, 16
+    VGG                          tile as it is                 strides 1, 2, 4, 8, 16
+    timm/NAME                    enlarged                      strides 1, 2, 4, 8, 16, or 2, 4, 8, 16
+
+`timm/NAME` is any of timm's feature extractors, with or without a weights tag (`timm/convnext_tiny.fb_in1k`).
+The libraries are imported when an encoder of theirs is built: that takes seconds. No builder here reads weights or
+touches the network; `nets.weights` does that.
+"""
+
+import copy
+import difflib
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import ModuleType
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from command import BadInput
+from nets.blocks import ABN
+from nets.images import IMAGENET_MEAN, IMAGENET_STD
+
+STEM_STRIDES = (2, 2, 4, 8, 16)
+FULL_STRIDES = (1, 2, 4, 8, 16)
+
+
+class Encoder(nn.Module):
+    """Stages run in turn, the output of each being one feature map.
+
+    `source_keys` maps the state-dict keys of the library's classifier `source` to the keys here, for ImageNet weights.
+    """
+
+    def __init__(self, stages: Iterable[nn.Module], source: nn.Module, channels: tuple[int, ...], double: bool) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+        self.channels = channels
+        self.double = double
+        self.strides = STEM_STRIDES if double else FULL_STRIDES
+        self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
+        own = {id(tensor): key for key, tensor in self.state_dict(keep_vars=True).items()}
+        theirs = source.state_dict(keep_vars=True)
+        self.source_keys = {key: own[id(tensor)] for key, tensor in theirs.items() if id(tensor) in own}
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        x = doubled(images) if self.double else images
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def build(name: str, channels: int = 3) -> Encoder:
+    """The encoder called `name` for images of `channels` channels, freshly initialised.
+
+    Where channels is not 3, the first convolution is a new one of the same kind. Sets `name` on the encoder.
+    Raises BadInput for unknown names and for timm's nets without a pyramid of maps.
+    """
+    if name.startswith("timm/"):
+        encoder = timm_encoder(name.removeprefix("timm/"), channels)
+    elif name in ENCODERS:
+        encoder = ENCODERS[name](channels)
+    else:
+        close = difflib.get_close_matches(name, ENCODERS, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise BadInput(f"got encoder {name!r}: {hint}The encoders are {', '.join(ENCODERS)} and timm/NAME")
+    encoder.name = name
+    return encoder
+
+
+def doubled(images: Tensor) -> Tensor:
+    return F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+# The SE family: ABN in place of norm and ReLU in the stem and behind the first two convolutions of each block.
+
+
+def squeeze_excite(name: str, channels: int) -> Encoder:
+    source = getattr(pretrainedmodels(), name)(num_classes=1000, pretrained=None)
+    stem = source.layer0
+    stem.conv1 = first_convolution(stem.conv1, channels)
+    for number in (1, 2, 3) if hasattr(stem, "conv3") else (1,):
+        setattr(stem, f"bn{number}", ABN(getattr(stem, f"bn{number}").num_features))
+        setattr(stem, f"relu{number}", nn.Identity())
+    layers = (source.layer1, source.layer2, source.layer3, source.layer4)
+    for layer in layers:
+        for position, block in enumerate(layer):
+            layer[position] = SqueezeExciteBlock(block)
+    stem_channels = layers[0][0].conv1.in_channels
+    return Encoder((stem, *layers), source, (stem_channels, 256, 512, 1024, 2048), double=True)
+
+
+class SqueezeExciteBlock(nn.Module):
+    """A bottleneck of pretrainedmodels' SE family with ABN as its first two norms.
+
+    Holds that block's own modules under their names, so that its weights keep their keys. The third norm and the
+    shortcut's have no activation; the ReLUs of the squeeze-excite gate and behind the sum stay.
+    Hu, Shen & Sun 2018, https://arxiv.org/abs/1709.01507
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = block.conv1, ABN(block.bn1.num_features)
+        self.conv2, self.bn2 = block.conv2, ABN(block.bn2.num_features)
+        self.conv3, self.bn3 = block.conv3, block.bn3
+        self.se_module = block.se_module
+        self.downsample = block.downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.bn1(self.conv1(x))
+        x = self.bn2(self.conv2(x))
+        x = self.bn3(self.conv3(x))
+        return F.relu(self.se_module(x) + shortcut, inplace=True)
+
+
+# Plain batch norm and ReLU: ResNet, ResNeXt, VGG.
+
+
+def resnet(name: str, channels: int) -> Encoder:
+    source = getattr(torchvision_models(), name)(weights=None)
+    source.conv1 = first_convolution(source.conv1, channels)
+    stem = nn.Sequential(source.conv1, source.bn1, source.relu, source.maxpool)
+    wide = source.fc.in_features // 512  # 1 with basic blocks, 4 with bottlenecks
+    widths = (64, 64 * wide, 128 * wide, 256 * wide, 512 * wide)
+    return Encoder((stem, source.layer1, source.layer2, source.layer3, source.layer4), source, widths, double=True)
+
+
+def resnext(name: str, channels: int) -> Encoder:
+    source = getattr(pretrainedmodels(), name)(num_classes=1000, pretrained=None)
+    # The library makes these modules once, at its import: without a copy all builds of a process would share weights,
+    # and without a fresh start all would begin alike, whatever the seed.
+    source.features = copy.deepcopy(source.features).to_empty(device=torch.get_default_device())
+    restart(source.features)
+    features = source.features
+    features[0] = first_convolution(features[0], channels)
+    return Encoder((features[:4], *features[4:]), source, (64, 256, 512, 1024, 2048), double=True)
+
+
+def vgg(name: str, channels: int) -> Encoder:
+    """Split before each pooling; the fifth stage ends in dilated convolutions instead of fully connected layers."""
+    source = getattr(torchvision_models(), name)(weights=None)
+    layers = list(source.features)
+    layers[0] = source.features[0] = first_convolution(layers[0], channels)
+    poolings = [position for position, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+    starts = (0, *poolings[:-1])
+    stages = [nn.Sequential(*layers[start:end]) for start, end in zip(starts, poolings, strict=True)]
+    norm = nn.BatchNorm2d if name.endswith("_bn") else nn.Identity
+    stages[-1] = nn.Sequential(
+        *stages[-1],
+        nn.MaxPool2d(kernel_size=3, stride=1, padding=1),
+        *(nn.Conv2d(512, 1024, kernel_size=3, padding=6, dilation=6), norm(1024), nn.ReLU()),
+        *(nn.Conv2d(1024, 1024, kernel_size=1), norm(1024), nn.ReLU()),
+    )
+    return Encoder(stages, source, (64, 128, 256, 512, 1024), double=False)
+
+
+def first_convolution(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """`conv` itself for as many channels as it has, else a new one like it."""
+    if channels == conv.in_channels:
+        return conv
+    bias = conv.bias is not None
+    return nn.Conv2d(channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=bias)
+
+
+def restart(module: nn.Module) -> None:
+    """Initialise all layers below `module` anew, the way PyTorch does."""
+    for layer in module.modules():
+        if hasattr(layer, "reset_parameters"):
+            layer.reset_parameters()
+
+
+# timm's feature extractors.
+
+
+class TimmEncoder(nn.Module):
+    """A timm net of `features_only`, giving the maps at `positions` of its list."""
+
+    def __init__(self, name: str, in_channels: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        # `channels_last` here is a shape, (N, H, W, C), in which some transformers give their maps.
+        self.options, positions, self.channels_last = probe(name)
+        net = timm().create_model(name, pretrained=False, features_only=True, in_chans=in_channels, **self.options)
+        self.net = net
+        self.positions = positions
+        self.channels = tuple(net.feature_info.channels()[position] for position in positions)
+        self.strides = FULL_STRIDES[-len(positions) :]
+        settings = net.pretrained_cfg
+        self.mean, self.std = settings["mean"], settings["std"]
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        maps = self.net(doubled(images))
+        maps = [maps[position] for position in self.positions]
+        return [x.permute(0, 3, 1, 2) for x in maps] if self.channels_last else maps
+
+
+def timm_encoder(name: str, channels: int) -> TimmEncoder:
+    if not timm().is_model(name):
+        close = ", ".join(timm().list_models(f"*{name[:6]}*")[:5]) or "see timm.list_models()"
+        raise BadInput(f"got encoder 'timm/{name}', which timm {timm().__version__} does not have; perhaps {close}")
+    return TimmEncoder(name, channels)
+
+
+def probe(name: str) -> tuple[dict[str, bool], list[int], bool]:
+    """How to create timm's `name` so that it takes any size, which of its maps to use, and if they are (N, H, W, C).
+
+    Runs it without memory or arithmetic (on the meta device) to see the shapes it gives.
+    """
+    fault = None
+    for options in ({}, {"strict_img_size": False}):
+        try:
+            with torch.device("meta"):
+                net = timm().create_model(name, pretrained=False, features_only=True, **options)
+                maps = net(torch.zeros(1, 3, 128, 192))
+            reductions = net.feature_info.reduction()
+        except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            fault = fault or error
+            continue
+        positions = [position for position, reduction in enumerate(reductions) if reduction > 1]
+        for channels_last, (height, width) in ((False, (-2, -1)), (True, (-3, -2))):
+            sizes = [(maps[position].shape[height], maps[position].shape[width]) for position in positions]
+            if sizes in (SIZES, SIZES[1:]):
+                return options, positions, channels_last
+        fault = f"its maps have the strides {reductions}"
+    raise BadInput(
+        f"got encoder 'timm/{name}', expected a net for any image size with maps at strides 4, 8, 16, 32 and perhaps "
+        f"2 ({fault}); resnet34d, efficientnet_b0 and convnext_tiny are some"
+    )
+
+
+SIZES = [(128 // stride, 192 // stride) for stride in (2, 4, 8, 16, 32)]
+
+
+# The libraries. Importing them draws random numbers and makes modules, which must depend on neither seed nor device.
+
+
+def pretrainedmodels() -> ModuleType:
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        import pretrainedmodels
+    return pretrainedmodels
+
+
+def torchvision_models() -> ModuleType:
+    from torchvision import models
+
+    return models
+
+
+def timm() -> ModuleType:
+    import timm
+
+    return timm
+
+
+SE_NAMES = ("senet154", "se_resnet50", "se_resnet101", "se_resnet152", "se_resnext50_32x4d", "se_resnext101_32x4d")
+RESNET_NAMES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+RESNEXT_NAMES = ("resnext101_32x4d", "resnext101_64x4d")
+VGG_NAMES = ("vgg11", "vgg11_bn", "vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn")
+
+ENCODERS: dict[str, Callable[[int], Encoder]] = {
+    **{name: partial(squeeze_excite, name) for name in SE_NAMES},
+    **{name: partial(resnet, name) for name in RESNET_NAMES},
+    **{name: partial(resnext, name) for name in RESNEXT_NAMES},
+    **{name: partial(vgg, name) for name in VGG_NAMES},
+}
