@@ -36,7 +36,7 @@ def runs() -> Path:
 
 
 def run_folder(run: str) -> Path:
-    """runs/RUN. A name of letters, digits, dots, dashes and underscores, so that Make and the shell take it as it is."""
+    """runs/RUN. A name of letters, digits, dots, dashes and underscores, which Make and the shell take as it is."""
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", run):
         raise BadInput(f"--run={run!r} is not a run's name: use letters, digits, '.', '-' and '_' (spaces break Make)")
     return runs() / run

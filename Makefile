@@ -1,0 +1,132 @@
+# Saltworks: from a folder of seismic tiles to a submission. `make` alone lists what there is.
+#
+# Every stage is a file that is made from the stage's before it, so what is done is not done again, and Ctrl-C loses
+# at most an epoch. `make train` trains what FOLDS and VARIANT name (all without); swa, predict and submit work on what
+# is trained, and with FOLD, FOLDS or VARIANT given they make what is missing first.
+
+RUN       ?= saltnet
+PRESET    ?= saltnet
+DATA      ?= datasets/tgs
+NUM_FOLDS ?= 10
+FOLD      ?=
+FOLDS     ?= $(FOLD)
+VARIANT   ?=
+ARGS      ?=
+PYTHON    ?= .venv/bin/python
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test train swa predict ensemble submit all plan prune verify find-lr missing FORCE
+
+RUNS := $(or $(SALTWORKS_RUNS),runs)
+R := $(RUNS)/$(RUN)
+SETUP := $(if $(filter .venv/bin/python,$(PYTHON)),.venv/installed)
+
+# The grid that is asked for, and the models of it that work is done on.
+ALL_FOLDS := $(if $(wildcard $(R)/folds.csv),$(shell tail -n +2 "$(R)/folds.csv" | cut -d, -f2 | sort -nu),$(shell seq 0 $$(($(NUM_FOLDS) - 1))))
+GRID := $(foreach variant,$(or $(VARIANT),pad resize),$(foreach fold,$(or $(FOLDS),$(ALL_FOLDS)),$(variant)/fold$(fold)))
+TRAINED := $(sort $(patsubst $(R)/%/final.pt,%,$(wildcard $(R)/*/fold*/final.pt)))
+GIVEN := $(FOLDS)$(VARIANT)$(filter train all,$(MAKECMDGOALS))
+MODELS := $(if $(GIVEN),$(GRID),$(TRAINED))
+
+# ARGS belong to the stage that is named on the command line.
+args = $(if $(filter $(1),$(MAKECMDGOALS)),$(ARGS))
+variant = $(notdir $(patsubst %/,%,$(dir $(@D))))
+fold = $(patsubst fold%,%,$(notdir $(@D)))
+model = --run=$(RUN) --variant=$(variant) --fold=$(fold) --data="$(DATA)"
+
+# The plan compares configs and tells what a grid needs: when training is asked for, or a preset is named.
+PLAN := $(if $(filter train all plan,$(MAKECMDGOALS))$(filter command% environment%,$(origin PRESET))$(filter-out $(TRAINED),$(MODELS)),plan)
+
+help: ## this list
+	@echo "Saltworks: two commands to try it, three to a submission; variables: RUN PRESET DATA FOLD FOLDS VARIANT ARGS PYTHON"
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
+
+# ---------------------------------------------------------------------------- try it
+
+.venv/installed: requirements.txt
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Saltworks needs Python 3.11 or later as python3, got $$(python3 --version 2>&1)" >&2; exit 1; }
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+DEMO := RUN=demo DATA=$(RUNS)/demo/data FOLDS= FOLD= VARIANT= ARGS= NUM_FOLDS=2
+
+demo: $(SETUP) ## the whole chain on a synthetic competition, in minutes
+	@if [ -f $(RUNS)/demo/submission.csv ] && $(MAKE) --no-print-directory -q $(DEMO) $(RUNS)/demo/submission.csv; then \
+		echo "Nothing to do: the demo is up to date (remove $(RUNS)/demo to run it again)."; \
+		$(PYTHON) -m postprocess.submit --run=demo --data=$(RUNS)/demo/data --show; \
+	else \
+		$(MAKE) --no-print-directory $(DEMO) $(RUNS)/demo/data/train.csv && \
+		$(MAKE) --no-print-directory $(DEMO) PRESET=demo all; \
+	fi
+
+$(RUNS)/demo/data/train.csv: | $(SETUP)
+	$(PYTHON) -m datasets.synthetic --data=$(RUNS)/demo/data
+
+test: $(SETUP) ## lint and tests: CPU only, offline
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m pytest $(ARGS)
+
+# ---------------------------------------------------------------------------- the stages
+
+verify: $(SETUP) ## check the competition in DATA, file by file
+	$(PYTHON) -m datasets.salt --data="$(DATA)"
+
+$(R)/folds.csv: | $(SETUP)
+	$(PYTHON) -m datasets.folds --run=$(RUN) --data="$(DATA)" --num_folds=$(NUM_FOLDS)
+
+plan: $(R)/folds.csv | $(SETUP) ## what the grid of FOLDS and VARIANT needs in memory and on disk, and what is done
+	@$(PYTHON) -m training.plan $(PRESET) --run=$(RUN) --data="$(DATA)" --models="$(MODELS)" $(call args,train all plan)
+
+find-lr: $(R)/folds.csv | $(SETUP) ## the loss over rising learning rates, as CSV and picture
+	$(PYTHON) -m training.find_lr $(PRESET) --run=$(RUN) --data="$(DATA)" --variant=$(or $(VARIANT),pad) --fold=$(or $(FOLD),0) $(ARGS)
+
+train: $(GRID:%=$(R)/%/final.pt) ## train FOLD=0 (or FOLDS="0 1", or all) in VARIANT=pad (or resize, or both)
+
+$(MODELS:%=$(R)/%/final.pt): %/final.pt: | $(SETUP) $(R)/folds.csv $(PLAN)
+	$(PYTHON) -m training.train $(PRESET) $(model) $(call args,train all)
+
+swa: missing $(MODELS:%=$(R)/%/swa.pt) ## average each model's best checkpoints
+
+$(MODELS:%=$(R)/%/swa.pt): %/swa.pt: %/final.pt
+	$(PYTHON) -m training.swa $(model) $(call args,swa)
+
+predict: missing $(MODELS:%=$(R)/%/test.csv) ## probabilities of held-out and test tiles, flips averaged
+
+$(MODELS:%=$(R)/%/test.csv): %/test.csv: %/swa.pt
+	$(PYTHON) -m inference.predict $(model) $(call args,predict)
+
+# The ensemble is made again when other models go in, not only when theirs are newer.
+$(R)/models.txt: $(if $(filter-out $(shell cat "$(R)/models.txt" 2>/dev/null),$(MODELS))$(filter-out $(MODELS),$(shell cat "$(R)/models.txt" 2>/dev/null)),FORCE)
+	@mkdir -p $(@D) && echo "$(MODELS)" > $@
+
+ensemble: missing $(R)/test.csv ## mean over the models
+
+$(R)/test.csv: $(MODELS:%=$(R)/%/test.csv) $(R)/models.txt
+	$(PYTHON) -m postprocess.ensemble --run=$(RUN) --data="$(DATA)" --models="$(MODELS)" $(call args,ensemble)
+
+$(R)/threshold.json: $(R)/test.csv
+	$(PYTHON) -m postprocess.threshold --run=$(RUN) --data="$(DATA)"
+
+$(R)/rules.json: $(R)/threshold.json
+	$(PYTHON) -m postprocess.rules --run=$(RUN) --data="$(DATA)" $(call args,submit)
+
+$(R)/submission.csv: $(R)/rules.json
+	$(PYTHON) -m postprocess.submit --run=$(RUN) --data="$(DATA)"
+
+submit: missing $(R)/submission.csv ## threshold, rules and the submission CSV
+
+all: $(R)/submission.csv ## every model of the grid, and the submission
+
+prune: $(SETUP) ## list checkpoints that no stage needs any more (ARGS=--remove removes them)
+	$(PYTHON) -m training.prune --run=$(RUN) $(ARGS)
+
+ABSENT := $(filter-out $(TRAINED),$(foreach variant,pad resize,$(foreach fold,$(ALL_FOLDS),$(variant)/fold$(fold))))
+
+missing: | $(SETUP)
+	@if [ -z "$(MODELS)" ]; then echo "error: $(R) has no trained model: run \`make train FOLD=0 RUN=$(RUN)\` first" >&2; exit 1; fi
+	@if [ -n "$(ABSENT)" ] && [ -z "$(GIVEN)" ]; then echo "NOTE: $(words $(TRAINED)) of $(words $(TRAINED) $(ABSENT)) models are trained and used; missing: $(ABSENT)" >&2; fi
+
+FORCE:

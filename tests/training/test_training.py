@@ -1,0 +1,322 @@
+"""Training, from one step to a killed and resumed run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from conftest import write_competition
+
+import nets
+import runfolder
+from command import BadInput
+from datasets import folds
+from training import setup, state
+from training import train as training
+from training.config import OPTIMIZERS, PRESETS, Config, resolve
+from training.evaluate import evaluate
+from training.schedules import SCHEDULES
+from training.train import epoch_groups, seed_epoch, train, train_step
+
+SMALL = {
+    "net": "fastnet",
+    "width": 8,
+    "weights": "none",
+    "image_size": 104,
+    "batch": 4,
+    "epochs": 2,
+    "loss": "lovasz_bce",
+    "lr": 1e-3,
+    "threads": 1,
+    "precision": "float32",
+}
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
+    """A config over 12 tiles in 3 folds, its runs folder under tmp_path."""
+    monkeypatch.setenv("SALTWORKS_RUNS", str(tmp_path / "runs"))
+    data = write_competition(tmp_path / "data")
+    folds.write(folds.Options(data=str(data), run="small", num_folds=3))
+    return Config(data=str(data), run="small", **SMALL)
+
+
+def folder_of(config: Config) -> Path:
+    return runfolder.model_folder(config.run, config.variant, config.fold)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return nets.load(path)[0].state_dict()
+
+
+def assert_equal_weights(first: Path, second: Path) -> None:
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def other_run(config: Config, run: str) -> Config:
+    """The same config, data and folds under another run."""
+    source = runfolder.run_folder(config.run) / "folds.csv"
+    runfolder.write_text(runfolder.run_folder(run) / "folds.csv", source.read_text())
+    return replace(config, run=run)
+
+
+def test_a_run_leaves_what_the_design_names(small: Config):
+    train(small)
+    folder = folder_of(small)
+    expected = {"config.json", "metrics.csv", "times.csv", "events", "latest.pt", "final.pt"}
+    expected |= {f"best-{score}.pt" for score in ("loss", "metric", "accuracy")}
+    assert {path.name for path in folder.iterdir()} == expected | {".lock"}
+    metrics = pd.read_csv(folder / "metrics.csv")
+    assert metrics["epoch"].tolist() == [0, 1]
+    best = torch.load(folder / "best-metric.pt", weights_only=True)["details"]
+    assert best["scores"]["validation_metric"] == metrics["validation_metric"].max()
+    assert best["framing"] == {"variant": "pad", "tile_size": (101, 101), "image_size": 104}
+
+
+def test_final_weights_are_those_of_the_last_epoch(small: Config):
+    train(small)
+    assert_equal_weights(folder_of(small) / "final.pt", folder_of(small) / "latest.pt")
+
+
+def test_interrupted_in_mid_epoch_and_resumed_equals_uninterrupted(small: Config, monkeypatch: pytest.MonkeyPatch):
+    small = replace(small, epochs=3, augmentation="saltnet")
+    train(small)
+    interrupted, steps = other_run(small, "interrupted"), 0
+
+    def stop_in_second_epoch(*arguments):
+        nonlocal steps
+        steps += 1
+        if steps == 4:  # two steps an epoch
+            raise KeyboardInterrupt
+        return train_step(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(training, "train_step", stop_in_second_epoch)
+        train(interrupted)
+    assert not (folder_of(interrupted) / "final.pt").exists()
+    torch.rand(7)  # whatever happens in between must not matter
+    train(interrupted)
+    for name in ("final.pt", "best-loss.pt", "best-metric.pt", "best-accuracy.pt"):
+        assert_equal_weights(folder_of(small) / name, folder_of(interrupted) / name)
+    assert (folder_of(small) / "metrics.csv").read_bytes() == (folder_of(interrupted) / "metrics.csv").read_bytes()
+
+
+def test_killed_process_resumes_to_the_same_weights(small: Config):
+    small = replace(small, epochs=15)
+    words = [f"--{name}={value}" for name, value in (SMALL | {"epochs": 15}).items()]
+    command = [sys.executable, "-m", "training.train", "saltnet", f"--data={small.data}", "--run=killed", *words]
+    killed = other_run(small, "killed")
+    process = subprocess.Popen(command, cwd=runfolder.ROOT, env=dict(os.environ), stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (folder_of(killed) / "latest.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.05)  # into an epoch
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    train(killed)
+    train(small)
+    assert_equal_weights(folder_of(small) / "final.pt", folder_of(killed) / "final.pt")
+
+
+def test_a_finished_model_is_kept_and_another_config_refused(small: Config, capsys: pytest.CaptureFixture):
+    train(small)
+    before = runfolder.checksum(folder_of(small) / "final.pt")
+    train(small)
+    assert "nothing to do" in capsys.readouterr().out
+    with pytest.raises(BadInput, match=r"epochs: 2, asked 3.*give another RUN"):
+        train(replace(small, epochs=3))
+    assert runfolder.checksum(folder_of(small) / "final.pt") == before
+
+
+def test_other_folds_are_refused(small: Config):
+    train(small)
+    table = runfolder.run_folder("small") / "folds.csv"
+    table.write_text(table.read_text().replace(",0\n", ",9\n").replace(",1\n", ",0\n").replace(",9\n", ",1\n"))
+    with pytest.raises(BadInput, match="folds changed"):
+        train(small)
+
+
+def test_auto_agrees_with_what_an_earlier_machine_decided(small: Config):
+    train(small)
+    train(replace(small, threads=0, precision="auto"))  # nothing to do, nothing refused
+
+
+def test_a_second_process_on_the_same_model_is_refused(small: Config):
+    with runfolder.lock(folder_of(small)), pytest.raises(BadInput, match=f"in use by process {os.getpid()}"):
+        train(small)
+
+
+def test_two_tiles_are_learnt_by_heart(small: Config):
+    config = replace(small, augmentation="none", lr=1e-2, schedule="constant")
+    job = setup.prepare(resolve(config))
+    pair = job.train.select([job.train.names[i] for i in job.train.coverage.argsort()[[1, -1]]])
+    job, generator = replace(job, train=pair), torch.Generator()
+    job.model.train()
+    for _ in range(60):
+        train_step(job, (torch.arange(2),), generator)
+    assert evaluate(job.model, job.framing, job.loss, pair, 2).accuracy > 0.97
+
+
+def test_accumulated_batches_make_the_step_of_one_large_batch(small: Config):
+    config = resolve(replace(small, augmentation="none", optimizer="sgd", loss="bce"))
+    results = []
+    for group in ((torch.arange(6),), (torch.arange(3), torch.arange(3, 6)), (torch.arange(4), torch.arange(4, 6))):
+        job = setup.prepare(config)
+        job.model.eval()  # batch norm would see other batches
+        train_step(job, group, torch.Generator())
+        results.append(torch.cat([parameter.flatten() for parameter in job.net.parameters()]))
+    assert torch.allclose(results[0], results[1], atol=1e-6)
+    assert torch.allclose(results[0], results[2], atol=1e-6)
+
+
+def test_gradients_do_not_leak_into_the_next_step(small: Config):
+    job = setup.prepare(resolve(small))
+    train_step(job, (torch.arange(4),), torch.Generator())
+    assert all(parameter.grad is None for parameter in job.net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "accumulate", "sizes"),
+    [
+        (100, 32, 1, [[32], [32], [32]]),  # the last short batch is dropped
+        (100, 16, 2, [[16, 16], [16, 16], [16, 16]]),
+        (20, 16, 2, [[16, 4]]),  # smaller than a group
+        (3, 8, 1, [[3]]),  # smaller than a batch
+        (1, 8, 4, [[1]]),
+    ],
+)
+def test_epoch_groups(count: int, batch: int, accumulate: int, sizes: list[list[int]]):
+    groups = epoch_groups(count, batch, accumulate, seed_epoch(0, 0))
+    assert [[len(part) for part in group] for group in groups] == sizes
+    seen = torch.cat([part for group in groups for part in group])
+    assert len(seen.unique()) == len(seen)
+
+
+def test_epochs_differ_and_repeat():
+    first, again, second = (epoch_groups(50, 50, 1, seed_epoch(3, epoch))[0][0] for epoch in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_every_optimizer_steps(small: Config, optimizer: str):
+    train(replace(small, optimizer=optimizer, epochs=1, limit_tiles=4))
+    assert (folder_of(small) / "final.pt").exists()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_trains(small: Config, schedule: str):
+    train(replace(small, schedule=schedule, epochs=2, limit_tiles=4, milestones="1"))
+    rates = pd.read_csv(folder_of(small) / "metrics.csv")["lr"]
+    assert (rates > 0).all() and (rates <= small.lr * 1.0001).all()
+
+
+def test_bf16_trains(small: Config):
+    train(replace(small, precision="bf16", epochs=1, limit_tiles=4))
+    _, details = nets.load(folder_of(small) / "final.pt")
+    assert details["config"]["precision"] == "bf16"
+
+
+def test_snapshots_keep_a_set_of_checkpoints_per_cycle(small: Config):
+    train(replace(small, schedule="clr", cycles=2, epochs=4, limit_tiles=4))
+    names = {path.name for path in folder_of(small).glob("cycle*.pt")}
+    assert names == {f"cycle{i}-best-{score}.pt" for i in (0, 1) for score in ("loss", "metric", "accuracy")}
+    epochs = [nets.load(folder_of(small) / f"cycle{i}-best-loss.pt")[1]["epoch"] for i in (0, 1)]
+    assert epochs[0] in (0, 1) and epochs[1] in (2, 3)
+
+
+def test_warm_start_takes_weights_and_nothing_else(small: Config):
+    train(small)
+    start = str(folder_of(small) / "final.pt")
+    job = setup.prepare(resolve(replace(small, start=start)))
+    stored = weights(Path(start))
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in job.net.state_dict().items())
+    assert not job.optimizer.state_dict()["state"]
+
+
+def test_warm_start_from_another_net_is_refused(small: Config):
+    train(replace(small, epochs=1, limit_tiles=4))
+    with pytest.raises(BadInput, match=r"holds fastnet .*'width': 8.*expected fastnet .*'width': 16"):
+        setup.prepare(resolve(replace(small, start=str(folder_of(small) / "final.pt"), width=16)))
+
+
+def test_latest_without_training_state_is_refused(small: Config):
+    train(small)
+    folder = folder_of(small)
+    (folder / "latest.pt").write_bytes((folder / "final.pt").read_bytes())
+    (folder / "final.pt").unlink()
+    with pytest.raises(BadInput, match="no training state"):
+        train(small)
+
+
+def test_drop_mask_threshold_drops_small_masks_of_training_tiles_only(small: Config):
+    tiles, _ = setup.load_fold(small)
+    pixels = sorted(int(count) for count in tiles.masks.sum((1, 2)) if count)
+    kept, validation = setup.load_fold(replace(small, drop_mask_threshold=pixels[1]))
+    assert len(kept) == len(tiles) - 2
+    assert len(validation) == 4
+
+
+def test_limit_tiles_limits_both_sides(small: Config):
+    assert [len(side) for side in setup.load_fold(replace(small, limit_tiles=3))] == [3, 3]
+
+
+def test_validation_counts_each_tile_once_at_its_own_size(small: Config):
+    job = setup.prepare(resolve(small))
+    assert job.validation.masks.shape == (4, 101, 101)
+    by_batch = [evaluate(job.model, job.framing, job.loss, job.validation, batch) for batch in (1, 3, 4)]
+    for scores in by_batch[1:]:  # a short last batch weighs by its tiles
+        assert scores[1:] == pytest.approx(by_batch[0][1:], abs=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(small: Config):
+    with pytest.raises(BadInput, match=r"not finite.*lower --lr"):
+        train(replace(small, lr=1e30, optimizer="sgd", schedule="constant", epochs=3))
+
+
+def test_the_improved_scores_are_the_first_best_ones():
+    row = {"validation_loss": 1.0, "validation_metric": 0.5, "validation_accuracy": 0.9}
+    better = {"validation_loss": 1.0, "validation_metric": 0.6, "validation_accuracy": 0.8}
+    assert state.improved([row], Config()) == ["loss", "metric", "accuracy"]
+    assert state.improved([row, better], Config()) == ["metric"]
+    assert state.improved([row, row], Config()) == []
+
+
+def test_presets_are_valid_and_the_default_is_the_recipe():
+    for preset in PRESETS.values():
+        preset()
+    config = Config()
+    assert (config.lr, config.weight_decay, config.batch, config.epochs) == (5e-4, 1e-4, 32, 250)
+    assert (config.encoder, config.image_size, config.loss, config.schedule) == ("senet154", 128, "saltnet", "noam")
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"net": "resnet"}, "choose one of saltnet, fastnet"),
+        ({"variant": "crop"}, "choose one of pad, resize"),
+        ({"image_size": 101}, "image_size=101 does not suit the net: saltnet takes multiples of 32"),
+        ({"epochs": 0}, "epochs=0 is too small"),
+        ({"fold": -1}, "fold=-1 is too small"),
+        ({"lr": 0.0}, "lr=0.0 is not above 0"),
+        ({"milestones": "a b"}, "not a list of epochs"),
+        ({"optimizer": "lion"}, "choose one of adamw, adam, sgd"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(bad: dict, message: str):
+    with pytest.raises(BadInput, match=message):
+        Config(**bad)
+
+
+def test_a_fold_out_of_range_is_refused(small: Config):
+    with pytest.raises(BadInput, match="fold"):
+        train(replace(small, fold=3))
+    assert not folder_of(replace(small, fold=3)).exists()
