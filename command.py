@@ -92,5 +92,5 @@ def parse(field: dataclasses.Field, text: str) -> Any:
         except ValueError:
             pass
     raise BadInput(
-        f"--{field.name}={text} is not of type {field.type.__name__}; for example --{field.name}={field.default}"
+        f"--{field.name}={text} is not of type {field.type.__name__}: write for example --{field.name}={field.default}"
     )

@@ -63,7 +63,7 @@ def held_out(options: Options, trained_with: str) -> Tiles:
     path = runfolder.run_folder(options.run) / "folds.csv"
     if not path.exists() or runfolder.checksum(path) != trained_with:
         raise BadInput(
-            f"{path} is not the one this model was trained with, which tells the tiles it never saw: restore it"
+            f"{path} is not the one of this model's training, which tells the tiles it never saw: restore it"
         )
     return tiles.select(folds.members(folds.read(path, tiles.names), options.fold)[1])
 

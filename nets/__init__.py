@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,9 @@ def load(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
     Raises BadInput for a file that is missing, damaged, not ours, or holds anything that could run code.
     """
     content = initial.read(path)
-    if content.get("format") != initial.FORMAT or not {"net", "arguments", "state", "details"} <= content.keys():
+    kinds = {"net": str, "arguments": dict, "state": dict, "details": dict}
+    whole = all(isinstance(content.get(key), kind) for key, kind in kinds.items())
+    if content.get("format") != initial.FORMAT or not whole:
         raise BadInput(f"{path} is no net of this project, expected a file such as runs/RUN/pad/fold0/final.pt")
     try:
         with torch.random.fork_rng(devices=[]), NoInitialisation():
@@ -104,7 +107,7 @@ class NoInitialisation(TorchFunctionMode):
 
 
 def check_plain(value: Any, place: str) -> None:
-    if isinstance(value, dict):
+    if type(value) in (dict, OrderedDict):
         for key, item in value.items():
             check_plain(key, f"a key of {place}")
             check_plain(item, f"{place}[{key!r}]")

@@ -50,7 +50,7 @@ def start(net: nn.Module, weights: str) -> None:
     path = imagenet_file(encoder.name) if weights == "imagenet" else Path(weights)
     content = read(path)
     if content.get("format") == FORMAT:
-        load_state(net, content["state"], path)
+        load_state(net, content.get("state"), path)
     elif can_load:
         load_encoder(encoder, content, path)
     else:
@@ -61,7 +61,7 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], path: Path, assign: 
     """Strictly: every key must be there, fit, and be known. `assign` takes the tensors themselves, without a copy."""
     try:
         net.load_state_dict(state, assign=assign)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:  # the last two: not tensors by name at all
         reason = " ".join(str(error).split())
         raise BadInput(f"{path} does not fit {described(net)}: {shortened(reason)}") from None
 
@@ -218,8 +218,9 @@ def load_timm(encoder: TimmEncoder, weights: Mapping[str, Tensor], path: Path) -
         **encoder.options,
     )
     try:
-        create()  # the whole classifier, because timm is not strict about the keys of a features_only net
-        net = create(features_only=True, in_chans=encoder.in_channels)
+        with torch.random.fork_rng(devices=[]):
+            create()  # the whole classifier, because timm is not strict about the keys of a features_only net
+            net = create(features_only=True, in_chans=encoder.in_channels)
     except (RuntimeError, KeyError) as error:
         reason = shortened(" ".join(str(error).split()))
         raise BadInput(f"{path} does not hold the weights of {encoder.name}: {reason}") from None

@@ -41,9 +41,7 @@ class Search(Config):
         super().__post_init__()
         at_least("steps", self.steps, 10)
         if not 0 < self.lowest < self.highest:
-            raise BadInput(
-                f"--lowest={self.lowest} and --highest={self.highest} are no range: 1e-6 and 1 are the usual one"
-            )
+            raise BadInput(f"--lowest={self.lowest} to --highest={self.highest} is no range: 1e-6 to 1 is usual")
 
 
 def find_lr(search: Search) -> None:

@@ -1,0 +1,75 @@
+"""Predictions on disk are those of the net, tile by tile."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_competition
+
+import nets
+import runfolder
+from command import BadInput
+from datasets import folds, framing, predictions, salt
+from inference.predict import Options, predict
+from nets import tta
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+    """An untrained net as swa.pt of pad/fold1, 12 labelled tiles in 3 folds."""
+    monkeypatch.setenv("SALTWORKS_RUNS", str(tmp_path / "runs"))
+    data = write_competition(tmp_path / "data")
+    folds.write(folds.Options(data=str(data), run="r", num_folds=3))
+    save_net(runfolder.model_folder("r", "pad", 1) / "swa.pt", "pad")
+    return Options(data=str(data), run="r", variant="pad", fold=1)
+
+
+def save_net(path: Path, variant: str, tile_size: tuple[int, int] = (101, 101)) -> None:
+    torch.manual_seed(0)
+    table = runfolder.checksum(runfolder.run_folder("r") / "folds.csv")
+    config = {"folds": table, "precision": "float32", "threads": 1, "batch": 4}
+    framed = {"variant": variant, "tile_size": tile_size, "image_size": 104}
+    nets.save(path, nets.build("fastnet", width=8), config=config, framing=framed)
+
+
+@pytest.mark.parametrize("variant", ["pad", "resize"])
+def test_stored_probabilities_are_the_nets_at_the_tiles_size(options: Options, variant: str):
+    folder = runfolder.model_folder("r", variant, 1)
+    save_net(folder / "swa.pt", variant)
+    predict(replace(options, variant=variant, batch=5))
+    tiles = salt.load_test(options.data)
+    net, details = nets.load(folder / "swa.pt")
+    expected = tta.predict(net, framing.build(**details["framing"]), tiles.batch(range(len(tiles))))
+    stored = predictions.read(folder / "test")
+    assert stored.names == tiles.names
+    assert stored.pixels.dtype == np.uint16 and stored.pixels.shape == (6, 101, 101)
+    assert np.abs(stored.probability(slice(None)) - expected.probability[:, 0].numpy()).max() < 1e-4
+    assert np.abs(stored.image_probability - expected.image_probability.numpy()).max() < 1e-4
+
+
+def test_held_out_tiles_are_the_folds_own(options: Options):
+    predict(options)
+    table = folds.read(runfolder.run_folder("r") / "folds.csv", salt.load_train(options.data).names)
+    stored = predictions.read(runfolder.model_folder("r", "pad", 1) / "oof")
+    assert sorted(stored.names) == sorted(table["id"][table["fold"] == 1])
+
+
+def test_a_missing_stage_is_named(options: Options):
+    with pytest.raises(BadInput, match=r"swa\.pt is missing: run `make swa` first"):
+        predict(replace(options, fold=0))
+
+
+def test_other_folds_are_refused_and_nothing_is_written(options: Options):
+    path = runfolder.run_folder("r") / "folds.csv"
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(BadInput, match="not the one of this model's training"):
+        predict(options)
+    assert not list(runfolder.model_folder("r", "pad", 1).glob("*.npy"))
+
+
+def test_tiles_of_another_size_are_refused(options: Options):
+    save_net(runfolder.model_folder("r", "pad", 1) / "swa.pt", "pad", tile_size=(96, 96))
+    with pytest.raises(BadInput, match=r"trained on tiles of \(96, 96\) px, got \(101, 101\)"):
+        predict(options)

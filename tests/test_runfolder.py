@@ -1,0 +1,74 @@
+"""The layout of runs/, atomic writes, locks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import runfolder
+from command import BadInput
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SALTWORKS_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def test_layout(runs: Path):
+    assert runfolder.model_folder("first", "pad", 3) == runs / "first" / "pad" / "fold3"
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../x", "a/b", ".hidden", "-flag", "größe"])
+def test_names_that_break_make_are_refused(name: str):
+    with pytest.raises(BadInput, match="not a run's name"):
+        runfolder.run_folder(name)
+
+
+def test_models_in_the_order_of_folds(runs: Path):
+    for place in ("resize/fold1", "pad/fold10", "pad/fold9"):
+        runfolder.write_text(runs / "r" / place / "final.pt", "")
+    assert [str(folder.relative_to(runs / "r")) for folder in runfolder.models("r")] == [
+        "pad/fold9",
+        "pad/fold10",
+        "resize/fold1",
+    ]
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(tmp_path: Path):
+    path = tmp_path / "file"
+    runfolder.write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), runfolder.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_round_trip_and_damage(tmp_path: Path):
+    runfolder.write_json(tmp_path / "a.json", {"größe": [1, 0.5]})
+    assert runfolder.read_json(tmp_path / "a.json") == {"größe": [1, 0.5]}
+    (tmp_path / "a.json").write_text('{"cut')
+    with pytest.raises(BadInput, match=r"a\.json is not readable JSON"):
+        runfolder.read_json(tmp_path / "a.json")
+
+
+def test_lock_is_told_and_dies_with_its_process(tmp_path: Path):
+    hold = "with runfolder.lock(pathlib.Path(sys.argv[1])):\n print('in', flush=True)\n time.sleep(60)"
+    code = f"import runfolder, time, pathlib, sys\n{hold}"
+    holder = subprocess.Popen([sys.executable, "-c", code, tmp_path], cwd=runfolder.ROOT, stdout=subprocess.PIPE)
+    holder.stdout.readline()
+    with pytest.raises(BadInput, match=f"in use by process {holder.pid} on .* since"), runfolder.lock(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+    with runfolder.lock(tmp_path):
+        pass
+
+
+def test_provenance_names_commit_and_versions():
+    found = runfolder.provenance()
+    assert found["torch"][0].isdigit() and found["commit"]
+    json.dumps(found)
