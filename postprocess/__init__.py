@@ -1,0 +1,1 @@
+"""Commands that turn stored probabilities into decisions: ensemble, threshold, rules, submit."""

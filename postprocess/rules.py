@@ -1,0 +1,154 @@
+"""Turn probabilities into masks and correct them by rules, each tried on out-of-fold tiles first.
+
+    python -m postprocess.rules --run=saltnet --data=datasets/tgs [--uniform_empty=False] [--full_empty=False]
+
+One after another, each on the masks that the rules kept before it leave. The criterion:
+* No labelled tile contradicts the rule: kept if its mean gain out of fold is not below 0. Such a rule follows from
+  how the data are labelled (`full_empty` changes only masks that are certainly wrong), and reaches too few tiles for
+  an interval to say more. The score still decides: a tile that is nearly all salt would lose by being emptied.
+* Any other rule: kept only if the lower bound of its gain's 95 % interval is above 0.
+
+Writes masks.npy (uint8, 0 or 1, (N, H, W), in the order of test.csv), changes.csv (one row per test tile and rule
+that changed it) and rules.json (tried, gained, changed, kept; the final out-of-fold score).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import command
+import runfolder
+from command import BadInput
+from datasets import salt
+from datasets.predictions import Predictions
+from datasets.salt import Tiles
+from losses.compare import paired_gain
+from postprocess import scores, stages
+from postprocess.corrections import RULES, Evidence, Rule
+
+INPUTS = ("oof.csv", "oof.npy", "test.csv", "test.npy", "threshold.json")
+WRITTEN = ("masks.npy", "changes.csv", "rules.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Threshold and correct the masks of a run."""
+
+    data: str = "datasets/tgs"  # a folder in Kaggle's layout
+    run: str = "saltnet"  # folder under runs/
+    uniform_empty: bool = True  # tiles of one grey value -> empty
+    full_empty: bool = True  # masks that are all salt -> empty
+
+
+def rules(options: Options) -> None:
+    """Write the test masks, what the rules changed, and rules.json."""
+    folder = stages.existing_run(options.run)
+    stages.read_stage(folder, "ensemble.json", {})
+    threshold = read_threshold(folder)
+    oof, test = stages.read_predictions(folder, "oof"), stages.read_predictions(folder, "test")
+    labelled = salt.load_train(options.data)
+    tiles = labelled.select(oof.names)
+    unlabelled = salt.load_test(options.data).select(test.names)
+    stages.refuse_other_size(oof, tiles, folder / "oof.npy")
+    stages.refuse_other_size(test, unlabelled, folder / "test.npy")
+
+    asked = [name for name in RULES if getattr(options, name)]
+    found = {"threshold": threshold} | try_rules(asked, oof, tiles, labelled, threshold)
+    masks, changes = apply_kept(found["rules"], evidence(test, unlabelled), scores.masks_at(test, threshold))
+    found["share of empty test masks"] = float((~masks.any(axis=(1, 2))).mean())
+    with stages.together(folder, WRITTEN) as temporary:
+        np.save(temporary / "masks.npy", masks)
+        changes.to_csv(temporary / "changes.csv", index=False, encoding="utf-8", lineterminator="\n")
+        found["made from"] = stages.checksums(folder, INPUTS)
+        found["written"] = stages.checksums(temporary, WRITTEN[:-1])
+        runfolder.write_json(temporary / "rules.json", found | {"made with": runfolder.provenance()})
+    report(folder, found)
+
+
+def read_threshold(folder: Path) -> float:
+    found = stages.read_stage(folder, "threshold.json", {"threshold": (int, float)})["threshold"]
+    if not 0 < found < 1 or abs(100 * found - round(100 * found)) > 1e-9:
+        remedy = f"run {stages.again(folder, 'threshold.json')} again"
+        raise BadInput(f"{folder}/threshold.json has the threshold {found}, expected hundredths in 0..1: {remedy}")
+    return found
+
+
+def evidence(stored: Predictions, tiles: Tiles) -> Evidence:
+    return Evidence(stored.names, tiles.images.numpy(), stored.image_probability)
+
+
+def try_rules(asked: list[str], oof: Predictions, tiles: Tiles, labelled: Tiles, threshold: float) -> dict[str, Any]:
+    """What each rule gains out of fold on the masks that the kept ones before it leave, and the final score."""
+    masks, known, tried = scores.masks_at(oof, threshold), evidence(oof, tiles), []
+    before = first = scores.tenths_of(masks, tiles.masks)
+    for name, rule in RULES.items():
+        if name not in asked:
+            tried.append({"rule": name, "kept": False, "why": "switched off"})
+            continue
+        changed = rule.apply(known, masks)
+        after = scores.tenths_of(changed, tiles.masks)
+        entry = {"rule": name} | verdict(rule, labelled, before, after)
+        entry["changed out of fold"] = int((changed != masks).any(axis=(1, 2)).sum())
+        tried.append(entry)
+        if entry["kept"]:
+            masks, before = changed, after
+    return {
+        "rules": tried,
+        "out of fold before rules": scores.score(first),
+        "out of fold": scores.score(before),
+        "all empty": scores.score(scores.tenths_of_empty(tiles.masks)),
+    }
+
+
+def verdict(rule: Rule, labelled: Tiles, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
+    """Whether a rule is kept, by the criterion at the head of this file, and the figures that decide it."""
+    gain, contradictions = paired_gain(before / 10, after / 10), None
+    if rule.contradicted is not None:
+        contradictions = int(rule.contradicted(labelled.images.numpy(), labelled.masks.numpy()).sum())
+    if contradictions == 0:
+        kept, why = gain.mean >= 0, "follows from the labels; kept if its mean gain is not below 0"
+    else:
+        kept, why = gain.low > 0, "not certain from the labels; kept if the lower bound of its gain is above 0"
+    return {
+        "because": rule.because,
+        "labelled tiles that contradict it": contradictions,
+        "gain": scores.gain(gain),
+        "kept": bool(kept),
+        "why": why,
+    }
+
+
+def apply_kept(tried: list[dict[str, Any]], known: Evidence, masks: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
+    """Test masks after the kept rules and a row for every change; notes in `tried` how many tiles each rule changed."""
+    rows = []
+    for entry in tried:
+        if not entry["kept"]:
+            continue
+        changed = RULES[entry["rule"]].apply(known, masks)
+        places = np.flatnonzero((changed != masks).any(axis=(1, 2)))
+        entry["changed in test"] = len(places)
+        rows += [(known.names[i], entry["rule"], int(masks[i].sum()), int(changed[i].sum())) for i in places]
+        masks = changed
+    return masks, pd.DataFrame(rows, columns=["id", "rule", "pixels_before", "pixels_after"])
+
+
+def report(folder: Path, found: dict[str, Any]) -> None:
+    for entry in found["rules"]:
+        if "gain" not in entry:
+            print(f"{entry['rule']:16}{entry['why']}")
+            continue
+        gain = entry["gain"]
+        print(
+            f"{entry['rule']:16}{gain['mean']:+.4f} (95 % {gain['low']:+.4f} to {gain['high']:+.4f}), changes "
+            f"{entry['changed out of fold']} tiles out of fold: "
+            + (f"kept, changes {entry['changed in test']} test tiles" if entry["kept"] else "not kept")
+        )
+    print(f"{'out of fold':16}{scores.text(found['out of fold'])}, threshold {found['threshold']:.2f}")
+    print(f"wrote {', '.join(str(folder / file) for file in WRITTEN)}")
+
+
+if __name__ == "__main__":
+    command.run(rules, Options)
