@@ -25,7 +25,8 @@ SETUP := $(if $(filter .venv/bin/python,$(PYTHON)),.venv/installed)
 # The grid that is asked for, and the models of it that work is done on.
 ALL_FOLDS := $(if $(wildcard $(R)/folds.csv),$(shell tail -n +2 "$(R)/folds.csv" | cut -d, -f2 | sort -nu),$(shell seq 0 $$(($(NUM_FOLDS) - 1))))
 GRID := $(foreach variant,$(or $(VARIANT),pad resize),$(foreach fold,$(or $(FOLDS),$(ALL_FOLDS)),$(variant)/fold$(fold)))
-TRAINED := $(sort $(patsubst $(R)/%/final.pt,%,$(wildcard $(R)/*/fold*/final.pt)))
+WHOLE := $(foreach variant,pad resize,$(ALL_FOLDS:%=$(variant)/fold%))
+TRAINED := $(filter $(WHOLE),$(patsubst $(R)/%/final.pt,%,$(wildcard $(R)/*/fold*/final.pt)))
 GIVEN := $(FOLDS)$(VARIANT)$(filter train all,$(MAKECMDGOALS))
 MODELS := $(if $(GIVEN),$(GRID),$(TRAINED))
 
@@ -123,7 +124,7 @@ all: $(R)/submission.csv ## every model of the grid, and the submission
 prune: $(SETUP) ## list checkpoints that no stage needs any more (ARGS=--remove removes them)
 	$(PYTHON) -m training.prune --run=$(RUN) $(ARGS)
 
-ABSENT := $(filter-out $(TRAINED),$(foreach variant,pad resize,$(foreach fold,$(ALL_FOLDS),$(variant)/fold$(fold))))
+ABSENT := $(filter-out $(TRAINED),$(WHOLE))
 
 missing: | $(SETUP)
 	@if [ -z "$(MODELS)" ]; then echo "error: $(R) has no trained model: run \`make train FOLD=0 RUN=$(RUN)\` first" >&2; exit 1; fi

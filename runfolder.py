@@ -48,9 +48,10 @@ def model_folder(run: str, variant: str, fold: int) -> Path:
 
 
 def models(run: str, file: str = "final.pt") -> list[Path]:
-    """Folders of the run's models that have `file`, in the order of variants and folds."""
+    """Folders VARIANT/foldK of the run that have `file`, in the order of variants and folds."""
     found = (path.parent for path in run_folder(run).glob(f"*/fold*/{file}"))
-    return sorted(found, key=lambda folder: (folder.parent.name, int(folder.name.removeprefix("fold"))))
+    numbered = [folder for folder in found if folder.name.removeprefix("fold").isdecimal()]
+    return sorted(numbered, key=lambda folder: (folder.parent.name, int(folder.name.removeprefix("fold"))))
 
 
 @contextmanager

@@ -78,6 +78,11 @@ def test_bare_stages_train_nothing_and_say_what_is_missing(runs: Path):
     assert "1 of 4 models are trained" in told and "pad/fold1 resize/fold0 resize/fold1" in told
 
 
+def test_folders_that_are_no_models_of_the_grid_do_not_join(runs: Path):
+    touch(runs, "pad/fold0/final.pt", "pad-old/fold0/final.pt", "pad/fold0-copy/final.pt", "pad/fold7/final.pt")
+    assert commands(runs, "swa") == ["training.swa pad/fold0"]
+
+
 def test_bare_stages_without_any_model_are_refused(runs: Path):
     result = make(runs, "missing", dry=False)
     assert result.returncode != 0

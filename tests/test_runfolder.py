@@ -28,7 +28,7 @@ def test_names_that_break_make_are_refused(name: str):
 
 
 def test_models_in_the_order_of_folds(runs: Path):
-    for place in ("resize/fold1", "pad/fold10", "pad/fold9"):
+    for place in ("resize/fold1", "pad/fold10", "pad/fold9", "pad/fold9-copy"):
         runfolder.write_text(runs / "r" / place / "final.pt", "")
     assert [str(folder.relative_to(runs / "r")) for folder in runfolder.models("r")] == [
         "pad/fold9",
