@@ -20,7 +20,10 @@ def fabric(device: str = "auto", precision: str = "auto", threads: int = 0) -> F
     accelerator = best_device() if device == "auto" else device
     if accelerator not in available_devices():
         raise BadInput(f"--device={device} is not on this machine: choose one of {', '.join(available_devices())}")
-    return Fabric(accelerator=accelerator, devices=1, precision=PRECISIONS[resolve_precision(precision, accelerator)])
+    precision = resolve_precision(precision, accelerator)
+    if precision == "fp16" and accelerator == "cpu":  # Fabric would take bf16 instead, with a warning
+        raise BadInput("--precision=fp16 needs a GPU, got a CPU: take bf16, float32 or auto")
+    return Fabric(accelerator=accelerator, devices=1, precision=PRECISIONS[precision])
 
 
 def resolve_precision(precision: str, device: str) -> str:
