@@ -23,15 +23,19 @@ R := $(RUNS)/$(RUN)
 SETUP := $(if $(filter .venv/bin/python,$(PYTHON)),.venv/installed)
 
 # The grid that is asked for, and the models of it that work is done on.
-ALL_FOLDS := $(if $(wildcard $(R)/folds.csv),$(shell tail -n +2 "$(R)/folds.csv" | cut -d, -f2 | sort -nu),$(shell seq 0 $$(($(NUM_FOLDS) - 1))))
-GRID := $(foreach variant,$(or $(VARIANT),pad resize),$(foreach fold,$(or $(FOLDS),$(ALL_FOLDS)),$(variant)/fold$(fold)))
+ALL_FOLDS := $(if $(wildcard $(R)/folds.csv),$(shell tail -n +2 "$(R)/folds.csv" | sed 's/.*,//' | sort -nu),$(shell seq 0 $$(($(NUM_FOLDS) - 1))))
+GRID := $(foreach variant,$(or $(VARIANT),pad resize),$(foreach fold,$(or $(sort $(FOLDS)),$(ALL_FOLDS)),$(variant)/fold$(fold)))
 WHOLE := $(foreach variant,pad resize,$(ALL_FOLDS:%=$(variant)/fold%))
 TRAINED := $(filter $(WHOLE),$(patsubst $(R)/%/final.pt,%,$(wildcard $(R)/*/fold*/final.pt)))
-GIVEN := $(FOLDS)$(VARIANT)$(filter train all,$(MAKECMDGOALS))
+GIVEN := $(FOLDS)$(VARIANT)$(filter train all plan,$(MAKECMDGOALS))
 MODELS := $(if $(GIVEN),$(GRID),$(TRAINED))
 
-# ARGS belong to the stage that is named on the command line.
+# ARGS belong to the stage that is named on the command line, which then runs even if it is done.
 args = $(if $(filter $(1),$(MAKECMDGOALS)),$(ARGS))
+again = $(if $(call args,$(1)),FORCE)
+ifneq ($(and $(strip $(ARGS)),$(filter swa predict ensemble submit,$(MAKECMDGOALS)),$(filter-out $(TRAINED),$(MODELS))),)
+$(error ARGS belong to $(MAKECMDGOALS), but $(filter-out $(TRAINED),$(MODELS)) would be trained without them: make train first)
+endif
 variant = $(notdir $(patsubst %/,%,$(dir $(@D))))
 fold = $(patsubst fold%,%,$(notdir $(@D)))
 model = --run=$(RUN) --variant=$(variant) --fold=$(fold) --data="$(DATA)"
@@ -91,27 +95,28 @@ $(MODELS:%=$(R)/%/final.pt): %/final.pt: | $(SETUP) $(R)/folds.csv $(PLAN)
 
 swa: missing $(MODELS:%=$(R)/%/swa.pt) ## average each model's best checkpoints
 
-$(MODELS:%=$(R)/%/swa.pt): %/swa.pt: %/final.pt
+$(MODELS:%=$(R)/%/swa.pt): %/swa.pt: %/final.pt $(call again,swa)
 	$(PYTHON) -m training.swa $(model) $(call args,swa)
 
 predict: missing $(MODELS:%=$(R)/%/test.csv) ## probabilities of held-out and test tiles, flips averaged
 
-$(MODELS:%=$(R)/%/test.csv): %/test.csv: %/swa.pt
+$(MODELS:%=$(R)/%/test.csv): %/test.csv: %/swa.pt $(call again,predict)
 	$(PYTHON) -m inference.predict $(model) $(call args,predict)
 
 # The ensemble is made again when other models go in, not only when theirs are newer.
 $(R)/models.txt: $(if $(filter-out $(shell cat "$(R)/models.txt" 2>/dev/null),$(MODELS))$(filter-out $(MODELS),$(shell cat "$(R)/models.txt" 2>/dev/null)),FORCE)
+	@test -n "$(MODELS)" || { echo "error: $(R) has no trained model: run \`make train FOLD=0 RUN=$(RUN)\` first" >&2; exit 1; }
 	@mkdir -p $(@D) && echo "$(MODELS)" > $@
 
-ensemble: missing $(R)/test.csv ## mean over the models
+ensemble: missing $(R)/ensemble.json ## mean over the models
 
-$(R)/test.csv: $(MODELS:%=$(R)/%/test.csv) $(R)/models.txt
+$(R)/ensemble.json: $(MODELS:%=$(R)/%/test.csv) $(R)/models.txt $(call again,ensemble)
 	$(PYTHON) -m postprocess.ensemble --run=$(RUN) --data="$(DATA)" --models="$(MODELS)" $(call args,ensemble)
 
-$(R)/threshold.json: $(R)/test.csv
+$(R)/threshold.json: $(R)/ensemble.json
 	$(PYTHON) -m postprocess.threshold --run=$(RUN) --data="$(DATA)"
 
-$(R)/rules.json: $(R)/threshold.json
+$(R)/rules.json: $(R)/threshold.json $(call again,submit)
 	$(PYTHON) -m postprocess.rules --run=$(RUN) --data="$(DATA)" $(call args,submit)
 
 $(R)/submission.csv: $(R)/rules.json

@@ -31,7 +31,7 @@ PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "pretrainedmodel
 
 def runs() -> Path:
     """The folder of all runs, relative to the working folder where it lies below it (messages stay short)."""
-    folder = Path(os.environ.get("SALTWORKS_RUNS", ROOT / "runs"))
+    folder = Path(os.environ.get("SALTWORKS_RUNS") or ROOT / "runs")
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
@@ -105,6 +105,8 @@ def lock(folder: Path) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         file.flush()
+        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote: nobody else is here
+            leftover.unlink()
         yield
 
 
@@ -114,7 +116,7 @@ def commit() -> str:
     try:
         head = git_output("rev-parse", "HEAD")
         return head + ("+" if git_output("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
 
 

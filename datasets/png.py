@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,10 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 def read_folder(
     folder: Path, names: Sequence[str], read: Callable, faults: list[str], size: tuple[int, int] | None = None
 ) -> list[np.ndarray | None]:
-    """What `read` makes of NAME.png; None for files at fault. Size and type: `size` or the first tile's, for all."""
+    """What `read` makes of NAME.png; None for files at fault. For all the same type, and `size` or else the same size.
+
+    "The same" is what most have, so that one odd file is the one that is named.
+    """
 
     def attempt(path: Path) -> np.ndarray | BadInput:
         try:
@@ -33,13 +37,14 @@ def read_folder(
     paths = [folder / f"{name}.png" for name in names]
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         arrays = list(pool.map(attempt, paths))
-    first = next((array for array in arrays if isinstance(array, np.ndarray)), None)
+    kinds = Counter((array.shape[:2], array.dtype) for array in arrays if isinstance(array, np.ndarray))
+    (shape, dtype), _ = kinds.most_common(1)[0] if kinds else ((size, None), 0)
+    height, width = size or shape or (0, 0)
     for i, (path, array) in enumerate(zip(paths, arrays, strict=True)):
         if isinstance(array, BadInput):
             faults.append(str(array))
-        elif array.shape[:2] != (size or first.shape[:2]) or array.dtype != first.dtype:
-            height, width = size or first.shape[:2]
-            expected = f"{height}x{width} pixels of {first.dtype} as the first tile"
+        elif array.shape[:2] != (height, width) or array.dtype != dtype:
+            expected = f"{height}x{width} pixels of {dtype} as the other tiles"
             faults.append(f"{path} has {array.shape[0]}x{array.shape[1]} pixels of {array.dtype}, expected {expected}")
         else:
             continue

@@ -49,9 +49,9 @@ class Tiles:
 
     @property
     def coverage(self) -> Tensor:
-        """(N,) float32, 0..1: the share of salt."""
+        """(N,) float64, 0..1: the share of salt."""
         assert self.masks is not None, "test tiles have no masks"
-        return self.masks.sum((1, 2), dtype=torch.int64) / (self.size[0] * self.size[1])
+        return self.masks.sum((1, 2), dtype=torch.int64).double() / (self.size[0] * self.size[1])
 
     def select(self, names: Sequence[str]) -> "Tiles":
         """The tiles of these names, in this order. Raises BadInput for a name that is not here."""

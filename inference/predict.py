@@ -8,6 +8,7 @@ Writes oof.{npy,csv} and test.{npy,csv} beside the model's weights. Loads no wei
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from datasets import folds, framing, predictions, salt
 from datasets.framing import Framing
 from datasets.salt import Tiles
 from nets import tta
+from nets.device import PRECISIONS
 from nets.device import fabric as make_fabric
 
 
@@ -35,7 +37,13 @@ class Options:
     checkpoint: str = "swa"  # name without .pt
     batch: int = 0  # tiles at once, each with its flip; 0 = as in training
     device: str = "auto"
-    precision: str = "auto"  # bf16, fp16, float32; auto = as in training
+    precision: str = ""  # bf16, fp16, float32; empty = as in training
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("", *PRECISIONS):
+            raise BadInput(f"--precision={self.precision} is not known: choose one of {', '.join(PRECISIONS)}")
+        if self.batch < 0:
+            raise BadInput(f"--batch={self.batch} is negative: give tiles at once, or 0 for as many as in training")
 
 
 def predict(options: Options) -> None:
@@ -46,12 +54,13 @@ def predict(options: Options) -> None:
         raise BadInput(f"{path} is missing: run `make {'swa' if options.checkpoint == 'swa' else 'train'}` first")
     net, details = nets.load(path)
     config = details["config"]
-    precision = config["precision"] if options.precision == "auto" else options.precision
-    fabric = make_fabric(options.device, precision, config["threads"])
+    refuse_other_model(path, config, options)
+    fabric = make_fabric(options.device, options.precision or config["precision"], config["threads"])
     model = fabric.setup(net.to(memory_format=torch.channels_last)).eval()
     framed = framing.build(**details["framing"])
     batch = options.batch or config["batch"]
     with runfolder.lock(folder):
+        (folder / "test.csv").unlink(missing_ok=True)  # the sign that both are there, of the same weights
         for name, tiles in (("oof", held_out(options, config["folds"])), ("test", salt.load_test(options.data))):
             refuse_other_size(path, tiles, framed)
             write(folder / name, model, framed, tiles, batch, fabric.device)
@@ -66,6 +75,12 @@ def held_out(options: Options, trained_with: str) -> Tiles:
             f"{path} is not the one of this model's training, which tells the tiles it never saw: restore it"
         )
     return tiles.select(folds.members(folds.read(path, tiles.names), options.fold)[1])
+
+
+def refuse_other_model(path: Path, config: dict[str, Any], options: Options) -> None:
+    """A checkpoint copied from another fold would predict tiles that it has trained on as held out."""
+    if (config["variant"], config["fold"]) != (options.variant, options.fold):
+        raise BadInput(f"{path} is the model {config['variant']}/fold{config['fold']}: move it back to its place")
 
 
 def refuse_other_size(path: Path, tiles: Tiles, framed: Framing) -> None:

@@ -31,19 +31,25 @@ def build(name: str, weights: str = "none", **arguments: Any) -> nn.Module:
     weights in .safetensors or torch.save's form. The initial values depend on PyTorch's global seed alone.
     Raises BadInput for an unknown name or argument, and for weights that cannot be had or do not fit.
     """
+    net = construct(name, arguments)
+    initial.start(net, weights)
+    return net
+
+
+def construct(name: str, arguments: dict[str, Any]) -> nn.Module:
+    """The freshly initialised net of `build`, which raises what is said there."""
     if name not in NETS:
         raise BadInput(f"got net {name!r}, expected one of {', '.join(NETS)}")
     signature = inspect.signature(NETS[name])
     for argument in arguments:
         if argument not in signature.parameters:
-            close = difflib.get_close_matches(argument, signature.parameters, n=1)
+            close = difflib.get_close_matches(str(argument), signature.parameters, n=1)
             hint = f" (did you mean {close[0]}?)" if close else ""
             raise BadInput(f"{name} has no argument {argument!r}{hint}; it takes {', '.join(signature.parameters)}")
     bound = signature.bind(**arguments)
     bound.apply_defaults()
     net = NETS[name](**bound.arguments)
     net.name, net.arguments = name, dict(bound.arguments)
-    initial.start(net, weights)
     return net
 
 
@@ -80,10 +86,13 @@ def load(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:
         raise BadInput(f"{path} is no net of this project, expected a file such as runs/RUN/pad/fold0/final.pt")
     try:
         with torch.random.fork_rng(devices=[]), NoInitialisation():
-            net = build(content["net"], **content["arguments"])
+            net = construct(content["net"], content["arguments"])
         initial.load_state(net, content["state"], path, assign=True)
     except BadInput as error:
         raise BadInput(f"{path} cannot be loaded: {error}") from None
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:  # arguments of a kind that no net takes
+        reason = initial.shortened(" ".join(str(error).split()))
+        raise BadInput(f"{path} cannot be loaded: no {content['net']} has its arguments ({reason})") from None
     return net.eval(), {**content["details"], "provenance": content.get("provenance", {})}
 
 

@@ -40,15 +40,16 @@ class ObjectContext(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         key, value = positions(self.key(x)), positions(self.value(x))
-        # Scales by 1 / sqrt(key channels), and never holds the (H W, H W) matrix in its fused forms.
+        # Scales by 1 / sqrt(key channels). A fused form, which never holds the (H W, H W) matrix, is taken only for
+        # tensors whose rows are contiguous, as those of `positions` are; for others PyTorch falls back to the matrix.
         found = F.scaled_dot_product_attention(key, key, value)
         context = self.context(found.squeeze(1).transpose(1, 2).unflatten(2, x.shape[-2:]))
         return self.merge(torch.cat([context, x], dim=1))
 
 
 def positions(x: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, 1, H W, C): one head, a row per pixel."""
-    return x.flatten(2).transpose(1, 2).unsqueeze(1)
+    """(N, C, H, W) -> (N, 1, H W, C): one head, a contiguous row per pixel. No copy where x is channels_last."""
+    return x.flatten(2).transpose(1, 2).contiguous().unsqueeze(1)
 
 
 class Join(nn.Sequential):
@@ -85,3 +86,8 @@ def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
 def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear to `size` (height, width); nothing to do where x has it."""
     return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def doubled(images: Tensor) -> Tensor:
+    """Bilinear to twice the height and width."""
+    return F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)

@@ -8,7 +8,7 @@ it to twice its size:
     VGG                          tile as it is                 strides 1, 2, 4, 8, 16
     timm/NAME                    enlarged                      strides 1, 2, 4, 8, 16, or 2, 4, 8, 16
 
-`timm/NAME` is any of timm's feature extractors, with or without a weights tag (`timm/convnext_tiny.fb_in1k`).
+`timm/NAME` is any of timm's feature extractors (`nets.timm_encoders`), the others are made here.
 The libraries are imported when an encoder of theirs is built: that takes seconds. No builder here reads weights or
 touches the network; `nets.weights` does that.
 """
@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from command import BadInput
-from nets.blocks import ABN
+from nets.blocks import ABN, doubled
 from nets.images import IMAGENET_MEAN, IMAGENET_STD
+from nets.timm_encoders import TimmEncoder, timm_encoder
 
 STEM_STRIDES = (2, 2, 4, 8, 16)
 FULL_STRIDES = (1, 2, 4, 8, 16)
@@ -57,7 +58,7 @@ class Encoder(nn.Module):
         return maps
 
 
-def build(name: str, channels: int = 3) -> Encoder:
+def build(name: str, channels: int = 3) -> Encoder | TimmEncoder:
     """The encoder called `name` for images of `channels` channels, freshly initialised.
 
     Where channels is not 3, the first convolution is a new one of the same kind. Sets `name` on the encoder.
@@ -73,10 +74,6 @@ def build(name: str, channels: int = 3) -> Encoder:
         raise BadInput(f"got encoder {name!r}: {hint}The encoders are {', '.join(ENCODERS)} and timm/NAME")
     encoder.name = name
     return encoder
-
-
-def doubled(images: Tensor) -> Tensor:
-    return F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 # The SE family: ABN in place of norm and ReLU in the stem and behind the first two convolutions of each block.
@@ -177,68 +174,6 @@ def restart(module: nn.Module) -> None:
             layer.reset_parameters()
 
 
-# timm's feature extractors.
-
-
-class TimmEncoder(nn.Module):
-    """A timm net of `features_only`, giving the maps at `positions` of its list."""
-
-    def __init__(self, name: str, in_channels: int) -> None:
-        super().__init__()
-        self.in_channels = in_channels
-        # `channels_last` here is a shape, (N, H, W, C), in which some transformers give their maps.
-        self.options, positions, self.channels_last = probe(name)
-        net = timm().create_model(name, pretrained=False, features_only=True, in_chans=in_channels, **self.options)
-        self.net = net
-        self.positions = positions
-        self.channels = tuple(net.feature_info.channels()[position] for position in positions)
-        self.strides = FULL_STRIDES[-len(positions) :]
-        settings = net.pretrained_cfg
-        self.mean, self.std = settings["mean"], settings["std"]
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        maps = self.net(doubled(images))
-        maps = [maps[position] for position in self.positions]
-        return [x.permute(0, 3, 1, 2) for x in maps] if self.channels_last else maps
-
-
-def timm_encoder(name: str, channels: int) -> TimmEncoder:
-    if not timm().is_model(name):
-        close = ", ".join(timm().list_models(f"*{name[:6]}*")[:5]) or "see timm.list_models()"
-        raise BadInput(f"got encoder 'timm/{name}', which timm {timm().__version__} does not have; perhaps {close}")
-    return TimmEncoder(name, channels)
-
-
-def probe(name: str) -> tuple[dict[str, bool], list[int], bool]:
-    """How to create timm's `name` so that it takes any size, which of its maps to use, and if they are (N, H, W, C).
-
-    Runs it without memory or arithmetic (on the meta device) to see the shapes it gives.
-    """
-    fault = None
-    for options in ({}, {"strict_img_size": False}):
-        try:
-            with torch.device("meta"):
-                net = timm().create_model(name, pretrained=False, features_only=True, **options)
-                maps = net(torch.zeros(1, 3, 128, 192))
-            reductions = net.feature_info.reduction()
-        except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-            fault = fault or error
-            continue
-        positions = [position for position, reduction in enumerate(reductions) if reduction > 1]
-        for channels_last, (height, width) in ((False, (-2, -1)), (True, (-3, -2))):
-            sizes = [(maps[position].shape[height], maps[position].shape[width]) for position in positions]
-            if sizes in (SIZES, SIZES[1:]):
-                return options, positions, channels_last
-        fault = f"its maps have the strides {reductions}"
-    raise BadInput(
-        f"got encoder 'timm/{name}', expected a net for any image size with maps at strides 4, 8, 16, 32 and perhaps "
-        f"2 ({fault}); resnet34d, efficientnet_b0 and convnext_tiny are some"
-    )
-
-
-SIZES = [(128 // stride, 192 // stride) for stride in (2, 4, 8, 16, 32)]
-
-
 # The libraries. Importing them draws random numbers and makes modules, which must depend on neither seed nor device.
 
 
@@ -252,12 +187,6 @@ def torchvision_models() -> ModuleType:
     from torchvision import models
 
     return models
-
-
-def timm() -> ModuleType:
-    import timm
-
-    return timm
 
 
 SE_NAMES = ("senet154", "se_resnet50", "se_resnet101", "se_resnet152", "se_resnext50_32x4d", "se_resnext101_32x4d")

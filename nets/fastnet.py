@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nets.images import Normalise, check_images
+from nets.images import Normalise, check_counts, check_images
 from nets.output import Output
 
 HYPERCOLUMN = 32  # channels into which each decoder level is projected
@@ -26,6 +26,7 @@ class FastNet(nn.Module):
 
     def __init__(self, width: int = 64, classes: int = 1, channels: int = 3):
         super().__init__()
+        check_counts(width=width, classes=classes, channels=channels)
         self.channels = channels
         self.normalise = Normalise(channels)
         half, w = width // 2, width

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from command import BadInput
 from nets import encoders
-from nets.encoders import Encoder, TimmEncoder
+from nets.encoders import Encoder
+from nets.timm_encoders import TimmEncoder, timm
 
 FORMAT = "saltworks net"  # marks a file of nets.save
 HUB_FILE = "model.safetensors"
@@ -130,7 +131,7 @@ def imagenet_file(name: str) -> Path:
         return fetch(repository)
     except OSError as error:
         raise BadInput(
-            f"the ImageNet weights of {name} could not be fetched from the Hugging Face hub ({type(error).__name__}): "
+            f"the ImageNet weights of {name} could not be fetched from the Hugging Face hub ({error}): "
             f"get {HUB_FILE} of {repository} on another machine and put it at {folder / stem}.safetensors, "
             "or give its path as --weights=FILE, or train from scratch with --weights=none"
         ) from error
@@ -140,7 +141,7 @@ def hub_repository(name: str) -> str:
     """Where the hub keeps the ImageNet weights of an encoder."""
     if name in HUB:
         return f"timm/{HUB[name]}"
-    settings = encoders.timm().models.get_pretrained_cfg(name.removeprefix("timm/"))
+    settings = timm().models.get_pretrained_cfg(name.removeprefix("timm/"))
     if settings is None or not settings.hf_hub_id or settings.hf_hub_filename:
         raise BadInput(f"timm's repositories have no ImageNet weights for {name}: use --weights=none or --weights=FILE")
     return settings.hf_hub_id
@@ -150,7 +151,11 @@ def fetch(repository: str) -> Path:
     """Download the weights of a hub repository, or find them in the hub's cache. Raises OSError if that fails."""
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(repository, HUB_FILE))
+    try:
+        return Path(hf_hub_download(repository, HUB_FILE))
+    except Exception as error:  # the library lets its transport's errors through, which are no OSErrors: ProxyError
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OSError(shortened(reason, 120)) from error
 
 
 # Into encoders.
@@ -202,7 +207,7 @@ def translate(encoder: Encoder, weights: Mapping[str, Tensor]) -> Mapping[str, T
     if encoder.name not in encoders.RESNEXT_NAMES or "layer1.0.conv1.weight" not in weights:
         return weights
     with torch.device("meta"):
-        layers = encoders.timm().create_model(encoder.name, pretrained=False).state_dict()
+        layers = timm().create_model(encoder.name, pretrained=False).state_dict()
     theirs = [key for key in layers if not key.startswith(HEADS)]
     names = dict(zip(theirs, encoder.source_keys, strict=True))
     return {names.get(key, key): tensor for key, tensor in weights.items()}
@@ -211,7 +216,7 @@ def translate(encoder: Encoder, weights: Mapping[str, Tensor]) -> Mapping[str, T
 def load_timm(encoder: TimmEncoder, weights: Mapping[str, Tensor], path: Path) -> None:
     """By timm's own reader, which knows its nets' older formats and adapts the first convolution."""
     create = partial(
-        encoders.timm().create_model,
+        timm().create_model,
         encoder.name.removeprefix("timm/"),
         pretrained=True,
         pretrained_cfg_overlay={"state_dict": dict(weights)},

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import write_competition
+from competition import write_competition
 
 ROOT = Path(__file__).parent.parent
 TINY = "--net=fastnet --width=8 --weights=none --image_size=104 --epochs=1 --batch=4 --limit-tiles=4 --threads=1"
@@ -73,7 +73,7 @@ def test_made_again_nothing_runs_and_another_config_is_refused(place: Path):
     ("words", "message"),
     [
         (["train", "PRESET=slow"], "got 'slow', expected a preset first: one of saltnet, fast"),
-        (["train", "FOLD=7", "VARIANT=pad", f"ARGS={TINY}"], "fold"),
+        (["train", "FOLD=7", "VARIANT=pad", f"ARGS={TINY}"], "got fold 7, expected one of 0..2"),
         (["train", "FOLD=1", "VARIANT=crop", f"ARGS={TINY}"], "choose one of pad, resize"),
         (["train", "FOLD=1", "ARGS=--epohcs=3"], "did you mean --epochs"),
         (["train", "FOLD=1", f"ARGS={TINY} --encoder=resnet19 --net=saltnet --image_size=128"], "resnet19"),

@@ -34,9 +34,10 @@ def make(runs: Path, *words: str, dry: bool = True) -> subprocess.CompletedProce
 
 def commands(runs: Path, *words: str) -> list[str]:
     """Stages that would run, as 'training.train pad/fold0 preset' or 'postprocess.submit'."""
-    printed = make(runs, *words).stdout.splitlines()
+    printed = make(runs, *words)
+    assert printed.returncode == 0, printed.stderr
     found = []
-    for line in printed:
+    for line in printed.stdout.splitlines():
         if not line.startswith("python -m"):
             continue
         flags = dict(word[2:].split("=", 1) for word in line.split() if word.startswith("--") and "=" in word)
@@ -73,7 +74,9 @@ def test_bare_stages_train_nothing_and_say_what_is_missing(runs: Path):
     touch(runs, "pad/fold0/final.pt")
     assert commands(runs, "swa") == ["training.swa pad/fold0"]
     assert commands(runs, "predict") == ["training.swa pad/fold0", "inference.predict pad/fold0"]
-    assert not [line for line in commands(runs, "submit") if "train." in line and "swa" not in line]
+    found = commands(runs, "submit")
+    assert found[:2] == ["training.swa pad/fold0", "inference.predict pad/fold0"] and found[-1] == "postprocess.submit"
+    assert not [line for line in found if line.startswith("training.train")]
     told = make(runs, "missing", dry=False).stderr
     assert "1 of 4 models are trained" in told and "pad/fold1 resize/fold0 resize/fold1" in told
 
@@ -93,7 +96,7 @@ def test_what_is_done_is_not_done_again(runs: Path):
     files = [f"pad/fold0/{name}" for name in ("final.pt", "swa.pt", "test.csv")]
     touch(runs, *files)
     (runs / "models.txt").write_text("pad/fold0\n")
-    touch(runs, "test.csv", "threshold.json", "rules.json", "submission.csv")
+    touch(runs, "ensemble.json", "threshold.json", "rules.json", "submission.csv")
     assert commands(runs, "submit") == []
 
 
@@ -101,7 +104,7 @@ def test_another_set_of_models_makes_the_ensemble_again(runs: Path):
     files = [f"pad/fold{fold}/{name}" for fold in (0, 1) for name in ("final.pt", "swa.pt", "test.csv")]
     touch(runs, *files)
     (runs / "models.txt").write_text("pad/fold0 pad/fold1\n")
-    touch(runs, "test.csv", "threshold.json", "rules.json", "submission.csv")
+    touch(runs, "ensemble.json", "threshold.json", "rules.json", "submission.csv")
     assert commands(runs, "submit") == []
     assert "postprocess.ensemble" in commands(runs, "submit", "FOLD=1", "VARIANT=pad")
 
@@ -111,6 +114,19 @@ def test_a_named_preset_is_checked_even_when_all_is_trained(runs: Path):
     assert commands(runs, "train", "PRESET=fast") == ["training.plan"]
     assert "training.plan" in commands(runs, "swa", "PRESET=fast")
     assert "training.plan" not in commands(runs, "swa")
+
+
+def test_arguments_run_their_stage_again_and_never_train_without_them(runs: Path):
+    touch(runs, *(f"pad/fold0/{name}" for name in ("final.pt", "swa.pt", "test.csv")))
+    (runs / "models.txt").write_text("pad/fold0\n")
+    touch(runs, "ensemble.json", "threshold.json", "rules.json", "submission.csv")
+    assert commands(runs, "submit", "ARGS=--full_empty=False") == ["postprocess.rules", "postprocess.submit"]
+    refused = make(runs, "submit", "FOLD=1", "VARIANT=pad", "ARGS=--epochs=1")
+    assert refused.returncode != 0 and "pad/fold1 would be trained without them" in refused.stderr
+
+
+def test_plan_is_of_the_whole_grid_by_default(runs: Path):
+    assert '--models="pad/fold0 pad/fold1 resize/fold0 resize/fold1"' in make(runs, "plan").stdout
 
 
 def test_help_lists_every_stage(runs: Path):

@@ -68,6 +68,13 @@ def test_lock_is_told_and_dies_with_its_process(tmp_path: Path):
         pass
 
 
+def test_what_a_killed_process_left_is_cleared_under_the_lock(tmp_path: Path):
+    (tmp_path / ".latest.pt.123.tmp").write_text("half")
+    (tmp_path / "latest.pt").write_text("whole")
+    with runfolder.lock(tmp_path):
+        assert {path.name for path in tmp_path.iterdir()} == {".lock", "latest.pt"}
+
+
 def test_provenance_names_commit_and_versions():
     found = runfolder.provenance()
     assert found["torch"][0].isdigit() and found["commit"]

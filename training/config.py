@@ -1,6 +1,6 @@
 """What a training run is: every option with its default, and the named presets."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
@@ -10,7 +10,7 @@ from datasets.augment import AUGMENTATIONS
 from datasets.framing import VARIANTS
 from losses import LOSSES
 from nets import NETS
-from nets.device import DEVICES, PRECISIONS, best_device, num_cores, resolve_precision
+from nets.device import DEVICES, PRECISIONS, choose_device, num_cores, resolve_precision
 from training.schedules import SCHEDULES
 
 OPTIMIZERS = {
@@ -42,6 +42,8 @@ class Config:
 
     # recipe
     epochs: int = 250
+    coarse_epochs: int = 0  # the first epochs, trained on framed images shrunk to coarse_size: cheaper, and soon enough
+    coarse_size: int = 64  # pixels, a multiple of what the net asks for
     batch: int = 32  # tiles that pass through the net at once
     accumulate: int = 1  # batches per optimiser step
     loss: str = "saltnet"
@@ -72,15 +74,21 @@ class Config:
         choose("schedule", self.schedule, SCHEDULES)
         choose("precision", self.precision, ("auto", *PRECISIONS))
         choose("device", self.device, DEVICES)
-        for name in ("epochs", "batch", "accumulate", "cycles", "width", "patience"):
+        for name in ("epochs", "batch", "accumulate", "cycles", "patience"):
             at_least(name, getattr(self, name), 1)
-        for name in ("fold", "drop_mask_threshold", "limit_tiles", "threads", "seed", "weight_decay"):
+        at_least("width", self.width, 8)
+        for name in ("fold", "coarse_epochs", "drop_mask_threshold", "limit_tiles", "threads", "seed", "weight_decay"):
             at_least(name, getattr(self, name), 0)
-        if self.lr <= 0:
-            raise BadInput(f"--lr={self.lr} is not above 0: 5e-4 is the recipe's")
-        if self.image_size < 32 or self.image_size % SIDES[self.net]:
-            remedy = f"{self.net} takes multiples of {SIDES[self.net]}, and 128 suits 101 px tiles"
-            raise BadInput(f"--image_size={self.image_size} does not suit the net: {remedy}")
+        if not 0 < self.lr < float("inf"):
+            raise BadInput(f"--lr={self.lr} is not a number above 0: 5e-4 is the recipe's")
+        if self.seed >= 2**32:
+            raise BadInput(f"--seed={self.seed} is too large: give one below {2**32}")
+        if self.schedule == "clr" and self.epochs % self.cycles:
+            raise BadInput(f"--epochs={self.epochs} is no multiple of --cycles={self.cycles}: cycles are equally long")
+        for name in ("image_size", "coarse_size"):
+            if getattr(self, name) < 32 or getattr(self, name) % SIDES[self.net]:
+                remedy = f"{self.net} takes multiples of {SIDES[self.net]} from 32 on, and 128 suits 101 px tiles"
+                raise BadInput(f"--{name}={getattr(self, name)} does not suit the net: {remedy}")
         if not all(word.isdigit() for word in self.milestones.split()):
             raise BadInput(f"--milestones={self.milestones!r} is not a list of epochs: write for example '100 200'")
 
@@ -95,7 +103,8 @@ FAST = {
     "width": 48,
     "image_size": 104,
     "weights": "none",
-    "epochs": 18,
+    "epochs": 28,
+    "coarse_epochs": 15,
     "batch": 16,
     "loss": "lovasz_bce",
     "augmentation": "light",
@@ -106,7 +115,7 @@ FAST = {
 PRESETS = {
     "saltnet": Config,
     "fast": partial(Config, **FAST),
-    "demo": partial(Config, **FAST | {"width": 24, "epochs": 12}),
+    "demo": partial(Config, **FAST | {"width": 24, "epochs": 12, "coarse_epochs": 0}),
 }
 
 
@@ -122,7 +131,7 @@ def at_least(name: str, got: float, least: int) -> None:
 
 def resolve(config: Config) -> Config:
     """`config` with its `auto` fields as this machine decides them: they are part of the result's identity."""
-    device = best_device() if config.device == "auto" else config.device
+    device = choose_device(config.device)
     precision = resolve_precision(config.precision, device)
     return replace(config, device=device, precision=precision, threads=config.threads or num_cores())
 
@@ -130,9 +139,14 @@ def resolve(config: Config) -> Config:
 WHERE = {"data", "run", "device"}  # where things are, not what they are
 
 
+AUTO = {"threads": 0, "precision": "auto"}  # what agrees with anything
+
+
 def differences(asked: Config, stored: dict[str, object]) -> list[str]:
-    """Fields in which a stored model is not what is asked for; `auto` agrees with anything."""
-    asked = {name: value for name, value in asdict(asked).items() if name not in WHERE}
-    auto = {name for name, value in (("threads", 0), ("precision", "auto")) if asked[name] == value}
-    names = [field.name for field in fields(Config) if field.name in asked and field.name not in auto]
-    return [f"{name}: {stored.get(name)!r}, asked {asked[name]!r}" for name in names if stored.get(name) != asked[name]]
+    """Fields in which a stored model is not what is asked for. One that it does not tell of yet had its default."""
+    found = []
+    for field in fields(Config):
+        want, has = getattr(asked, field.name), stored.get(field.name, field.default)
+        if field.name not in WHERE and want != has and want != AUTO.get(field.name, has):
+            found.append(f"{field.name}: {has!r}, asked {want!r}")
+    return found

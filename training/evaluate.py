@@ -29,17 +29,19 @@ def evaluate(
 ) -> Scores:
     """Scores of `model` on all `tiles`, in batches of `batch` tiles and as many flips. Leaves it in evaluation mode."""
     model.eval()
-    total = torch.zeros(len(Scores._fields), dtype=torch.float64, device=tiles.images.device)
+    total = torch.zeros(len(Scores._fields), dtype=torch.float64)
     for indices in torch.arange(len(tiles), device=tiles.images.device).split(batch):
         images, masks = tiles.batch(indices), tiles.masks[indices]
         prediction = tta.predict(model, framing, images)
-        predicted = prediction.probability.squeeze(1) > THRESHOLD
+        predicted = (prediction.probability.squeeze(1) > THRESHOLD).cpu()
         both = framing.loss_mask(torch.cat([masks, masks.flip(-1)]))
+        value = loss(prediction.output.map(framing.loss_view), both)
+        masks = masks.cpu()  # the scores are in float64, which not every device has
         sums = (
-            loss(prediction.output.map(framing.loss_view), both) * len(indices),
-            metric.tenths(predicted, masks).sum() / 10,
+            len(indices) * value.cpu().double(),
+            metric.tenths(predicted, masks).sum().double() / 10,
             metric.pixel_accuracy(predicted, masks).sum(),
             metric.iou(predicted, masks).sum(),
         )
-        total += torch.stack([term.double() for term in sums])
+        total += torch.stack(sums)
     return Scores(*(total / len(tiles)).tolist())

@@ -67,7 +67,7 @@ def sweep(job: setup.Job, search: Search) -> list[dict[str, float]]:
         groups = groups or epoch_groups(len(job.train), search.batch, search.accumulate, generator)
         rate = search.lowest * ratio**step
         set_rate(job.optimizer, rate)
-        loss = float(train_step(job, groups.pop(), generator)[0])
+        loss = float(train_step(job, groups.pop(), generator, search.image_size)[0])
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smoothed = mean / (1 - SMOOTHING ** (step + 1))  # without the pull of the zero it began with
         lowest = min(lowest, smoothed)
@@ -79,7 +79,10 @@ def sweep(job: setup.Job, search: Search) -> list[dict[str, float]]:
 
 def steepest(rows: list[dict[str, float]]) -> float:
     """The rate at which the smoothed loss falls fastest over log(rate), before its minimum."""
-    losses = np.array([row["smoothed"] for row in rows])
+    losses = np.array([row["smoothed"] for row in rows if math.isfinite(row["smoothed"])])
+    if len(losses) < 3:
+        raise BadInput(f"the loss diverged after {len(losses)} steps: start from a lower --lowest")
+    rows = rows[: len(losses)]
     slope = np.gradient(losses, np.log([row["lr"] for row in rows]))
     return rows[int(np.argmin(slope[: max(2, int(np.nanargmin(losses)) + 1)]))]["lr"]
 

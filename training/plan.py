@@ -5,11 +5,13 @@
 Refuses in one sentence a model on disk whose config is not what is asked for.
 """
 
+import math
 import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -17,13 +19,16 @@ import command
 import nets
 import runfolder
 from command import BadInput
+from datasets import png
 from training import setup, state
 from training.config import PRESETS, Config, resolve
+from training.state import BEST
 
 FLOAT = 4  # bytes of a float32
 MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1}  # the optimiser's tensors beside each weight
 LIBRARIES = 0.6e9  # bytes: Python, torch and the decoded tiles
-WEIGHT_FILES = 6  # the most that lie there at once: latest, three best, final, swa
+WEIGHT_FILES = 3  # latest, final, swa; and three best ones per cycle
+PROBABILITY = 2  # bytes of a stored probability
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,7 @@ class Plan(Config):
 def plan(asked: Plan) -> None:
     """Print the plan; raises BadInput if a model that is there differs from it."""
     configs = [config_of(asked, model) for model in asked.models.split()]
+    refuse_missing_folds(configs)
     identity = {"folds": runfolder.checksum(setup.folds_file(asked.run))}
     folders = [runfolder.model_folder(config.run, config.variant, config.fold) for config in configs]
     for folder, config in zip(folders, configs, strict=True):
@@ -57,6 +63,15 @@ def config_of(asked: Plan, model: str) -> Config:
     return replace(asked, variant=variant, fold=int(fold))
 
 
+def refuse_missing_folds(configs: list[Config]) -> None:
+    """The first fold out of range is told before the first one within it trains for days."""
+    path = setup.folds_file(configs[0].run)
+    last = int(pd.read_csv(path)["fold"].max())
+    for config in configs:
+        if config.fold > last:
+            raise BadInput(f"got fold {config.fold}, expected one of 0..{last}: {path} has no other")
+
+
 def progress(folder: Path) -> str:
     if (folder / "final.pt").exists():
         return "trained"
@@ -66,18 +81,29 @@ def progress(folder: Path) -> str:
 def print_needs(asked: Plan, count: int) -> None:
     config = resolve(asked)
     parameters, activations = measure(config)
-    memory = needed_memory(config, parameters, activations)
-    disk = count * parameters * FLOAT * (WEIGHT_FILES + MOMENTS[config.optimizer])
+    memory, disk = needed_memory(config, parameters, activations), count * needed_disk(config, parameters)
     free = shutil.disk_usage(existing(runfolder.runs())).free
     print(
         f"{count} to go, {parameters:,} parameters each: about {memory / 1e9:.1f} GB of memory at batch "
-        f"{config.batch}, up to {disk / 1e9:.1f} GB of checkpoints ({free / 1e9:.0f} GB free)"
+        f"{config.batch}, up to {disk / 1e9:.1f} GB of checkpoints and probabilities ({free / 1e9:.0f} GB free)"
     )
     if disk > free:
-        print("WARNING: the disk will not hold all checkpoints: `make prune` between models keeps final and swa only")
-    if config.device == "cpu" and memory > total_memory():
-        has = f"{total_memory() / 1e9:.0f} GB"
-        print(f"WARNING: this machine has {has} of memory: take a smaller --batch and more --accumulate")
+        print("WARNING: the disk will not hold it all: `make prune` between models keeps final and swa only")
+    if memory > total_memory(config.device):
+        has = f"{total_memory(config.device) / 1e9:.0f} GB"
+        print(f"WARNING: this {config.device} has {has} of memory: take a smaller --batch and more --accumulate")
+
+
+def needed_disk(config: Config, parameters: int) -> float:
+    """Bytes that one model leaves: checkpoints, the optimiser's state in latest.pt, probabilities of all tiles."""
+    cycles = config.cycles if config.schedule == "clr" else 1
+    weights = parameters * FLOAT * (WEIGHT_FILES + len(BEST) * cycles + MOMENTS[config.optimizer])
+    images = [path for part in ("train", "test") for path in Path(config.data, part, "images").glob("*.png")]
+    return weights + len(images) * pixels(images[:1]) * PROBABILITY
+
+
+def pixels(images: list[Path]) -> int:
+    return sum(math.prod(png.decode(path).shape[:2]) for path in images)
 
 
 def measure(config: Config) -> tuple[int, int]:
@@ -109,8 +135,10 @@ def needed_memory(config: Config, parameters: int, activations: int) -> float:
     return weights + activations * half * config.batch + LIBRARIES
 
 
-def total_memory() -> float:
-    """Bytes of RAM; without /proc/meminfo no bound is known."""
+def total_memory(device: str) -> float:
+    """Bytes of the GPU's or the machine's memory; infinite where it cannot be told."""
+    if device == "cuda":
+        return torch.cuda.mem_get_info()[1]
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:

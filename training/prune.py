@@ -12,6 +12,8 @@ from pathlib import Path
 
 import command
 import runfolder
+from command import BadInput
+from datasets.framing import VARIANTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,10 @@ class Options:
 
 def prune(options: Options) -> None:
     """Print every superfluous checkpoint with its size, and remove them if asked."""
-    found = [path for folder in runfolder.models(options.run) for path in superfluous(folder)]
+    if not runfolder.run_folder(options.run).is_dir():
+        raise BadInput(f"{runfolder.run_folder(options.run)} is missing: give the --run of a folder under runs/")
+    models = [folder for folder in runfolder.models(options.run) if folder.parent.name in VARIANTS]
+    found = [path for folder in models for path in superfluous(folder)]
     total = sum(path.stat().st_size for path in found)
     for path in found:
         print(f"{path}  {path.stat().st_size / 1e6:,.1f} MB")

@@ -23,7 +23,7 @@ def constant(config: Any, progress: float, losses: Sequence[float]) -> float:
 
 
 def plateau(config: Any, progress: float, losses: Sequence[float]) -> float:
-    """A tenth after each `patience` epochs without a lower validation loss."""
+    """A tenth after each stretch of more than `patience` epochs without a lower validation loss."""
     best, waited, factor = math.inf, 0, 1.0
     for loss in losses:
         best, waited = (loss, 0) if loss < best else (best, waited + 1)

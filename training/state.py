@@ -52,11 +52,17 @@ def save_epoch(job: Job, done: Progress, folder: Path, identity: dict[str, str])
     nets.save(folder / "latest.pt", job.net, **details, **resumable)
 
 
-def resume(job: Job, path: Path) -> Progress:
+def resume(job: Job, path: Path, identity: dict[str, str]) -> Progress:
     """Go on from latest.pt, bit for bit."""
-    net, details = nets.load(path)
+    try:
+        net, details = nets.load(path)
+    except BadInput as error:
+        raise BadInput(f"{error}; remove it to train this model from the start") from error
     if "history" not in details:
         raise BadInput(f"{path} holds weights but no training state: remove it to train this model from the start")
+    differing = unlike(details["config"], job.config, identity)
+    if differing:
+        raise BadInput(f"{path} is of another training ({'; '.join(differing)}): remove it to start this one anew")
     job.net.load_state_dict(net.state_dict())
     job.optimizer.load_state_dict(details["optimizer"])
     job.fabric.strategy.precision.load_state_dict(details["precision"])
@@ -99,22 +105,28 @@ def stored_config(folder: Path) -> dict[str, Any] | None:
     """config.json of a model that has something worth keeping, else None."""
     if not any((folder / name).exists() for name in ("final.pt", "latest.pt")):
         return None
-    if not (folder / "config.json").exists():
-        raise BadInput(
-            f"{folder} has weights but no config.json to tell what they are: restore it or remove the folder"
-        )
-    return runfolder.read_json(folder / "config.json")
+    path = folder / "config.json"
+    if not path.exists():
+        raise BadInput(f"{folder} has weights but no config.json that tells what they are: restore or remove it")
+    stored = runfolder.read_json(path)
+    missing = {"threads", "precision", "folds"} - set(stored if isinstance(stored, dict) else ())
+    if missing:
+        raise BadInput(f"{path} lacks {min(missing)!r}, so it is damaged: restore it, or remove {folder}")
+    return stored
 
 
 def refuse_other(folder: Path, config: Config, identity: dict[str, str]) -> None:
     """Raise BadInput if the folder holds a model of another config or other folds than asked for."""
     stored = stored_config(folder)
-    if stored is None:
-        return
-    differing = differences(config, stored)
-    differing += [f"{name} changed" for name, value in identity.items() if stored.get(name) != value]
+    differing = unlike(stored, config, identity) if stored else []
     if differing:
         raise BadInput(
             f"{folder} holds a model of another config ({'; '.join(differing)}): "
             "ask for the same, give another RUN, or remove that folder"
         )
+
+
+def unlike(stored: dict[str, Any], config: Config, identity: dict[str, str]) -> list[str]:
+    """In what a stored config differs from the one asked for; `identity` are checksums that must agree too."""
+    changed = [f"{name} changed" for name, value in identity.items() if stored.get(name) != value]
+    return differences(config, stored) + changed

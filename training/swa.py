@@ -9,12 +9,13 @@ Writes swa.pt, and swa.json with the validation scores of each checkpoint, of th
 Izmailov et al. 2018, https://arxiv.org/abs/1803.05407
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
@@ -22,11 +23,12 @@ import command
 import nets
 import runfolder
 from command import BadInput
+from nets.device import PRECISIONS
 from training import setup
-from training.config import Config, resolve
+from training.config import WHERE, Config, choose, resolve
 from training.evaluate import evaluate
 
-Sources = dict[str, tuple[nn.Module, dict[str, Any]]]  # name -> (net, what its checkpoint tells)
+Sources = dict[str, dict[str, Any]]  # checkpoint's name -> what it tells beside its weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,10 @@ class Options:
     fold: int = 0
     checkpoints: str = ""  # names without .pt, "best-loss final"; empty = every best-* and final
     device: str = "auto"
+    precision: str = ""  # bf16, fp16, float32; empty = as in training
+
+    def __post_init__(self) -> None:
+        choose("precision", self.precision, ("", *PRECISIONS))
 
 
 def swa(options: Options) -> None:
@@ -46,11 +52,12 @@ def swa(options: Options) -> None:
     folder = runfolder.model_folder(options.run, options.variant, options.fold)
     if not (folder / "final.pt").exists():
         raise BadInput(f"{folder}/final.pt is missing: `make train` this model first")
-    sources = distinct(read_checkpoints(folder, options.checkpoints))
-    details = next(iter(sources.values()))[1]
-    refuse_other_folds(folder, details, options.run)
+    sources = distinct(read_details(folder, options.checkpoints))
+    details = next(iter(sources.values()))
+    refuse_other_folds(folder, details, options)
+    job = job_of(details, options)
     with runfolder.lock(folder):
-        average(folder, job_of(details, options), sources, details)
+        average(folder, job, sources)
 
 
 def job_of(details: dict[str, Any], options: Options) -> setup.Job:
@@ -58,63 +65,73 @@ def job_of(details: dict[str, Any], options: Options) -> setup.Job:
     names = {field.name for field in fields(Config)}
     stored = {name: value for name, value in details["config"].items() if name in names}
     here = {"data": options.data, "run": options.run, "device": options.device, "weights": "none", "start": ""}
-    return setup.prepare(resolve(Config(**stored | here)))
+    precision = {"precision": options.precision} if options.precision else {}
+    return setup.prepare(resolve(Config(**stored | here | precision)))
 
 
-def average(folder: Path, job: setup.Job, sources: Sources, details: dict[str, Any]) -> None:
+def average(folder: Path, job: setup.Job, sources: Sources) -> None:
     """Write swa.pt and swa.json; prints the metric before and after batch norm."""
-    job.net.load_state_dict(mean_weights([net.state_dict() for net, _ in sources.values()]))
+    job.net.load_state_dict(mean_weights(nets.load(folder / f"{name}.pt")[0].state_dict() for name in sources))
     before = evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
     estimate_batch_norm(job)
     after = evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
-    kept = {name: details[name] for name in ("config", "framing", "epoch")}
+    kept = {name: next(iter(sources.values()))[name] for name in ("config", "framing", "epoch")}
     nets.save(folder / "swa.pt", job.net, **kept, scores=after._asdict(), averaged=list(sources))
-    singles = {name: {"epoch": found["epoch"]} | validation_scores(found) for name, (_, found) in sources.items()}
+    singles = {name: {"epoch": details["epoch"]} | validation_scores(details) for name, details in sources.items()}
     summary = {"checkpoints": singles, "mean": before._asdict(), "after batch norm": after._asdict()}
     runfolder.write_json(folder / "swa.json", summary | {"made with": runfolder.provenance()})
     listed = ", ".join(f"{name} {scores['metric']:.4f}" for name, scores in singles.items())
     print(f"{folder}/swa.pt: metric {before.metric:.4f} as averaged, {after.metric:.4f} after batch norm ({listed})")
 
 
-def read_checkpoints(folder: Path, names: str) -> Sources:
-    """Named checkpoints, final first. Without names: final and every best-*, but nothing else that lies there."""
+def read_details(folder: Path, names: str) -> Sources:
+    """What the named checkpoints tell, final first. Without names: final and every best-*, nothing else there."""
     found = sorted(path.stem for path in folder.glob("*best-*.pt") if not path.name.startswith("."))
     chosen = names.split() if names else ["final", *found]
     missing = [name for name in chosen if not (folder / f"{name}.pt").exists()]
     if missing:
         raise BadInput(f"{folder} has no {missing[0]}.pt: choose among {', '.join(['final', *found])}")
-    return {name: nets.load(folder / f"{name}.pt") for name in chosen}
+    return {name: nets.load(folder / f"{name}.pt")[1] for name in chosen}
 
 
 def distinct(sources: Sources) -> Sources:
     """Each epoch once: the best epoch by two scores, or the last, must not weigh twice. All must be of one training."""
     by_epoch: dict[int, str] = {}
-    for name, (net, details) in sources.items():
-        first_net, first = next(iter(sources.values()))
-        if (net.name, details["config"]) != (first_net.name, first["config"]):
-            raise BadInput(
-                f"{name}.pt is of another training than the rest: remove it or name the --checkpoints to average"
-            )
+    for name, details in sources.items():
+        if identity(details) != identity(next(iter(sources.values()))):
+            raise BadInput(f"{name}.pt is of another training than the rest: remove it or name the --checkpoints")
         by_epoch.setdefault(details["epoch"], name)
     return {name: sources[name] for name in by_epoch.values()}
 
 
-def refuse_other_folds(folder: Path, details: dict[str, Any], run: str) -> None:
-    """Other folds than in training would show the average tiles it has trained on."""
-    path = setup.folds_file(run)
-    if details["config"]["folds"] != runfolder.checksum(path):
+def identity(details: dict[str, Any]) -> dict[str, Any]:
+    """What is the same in all checkpoints of a training, wherever its data and device are."""
+    return {name: value for name, value in details["config"].items() if name not in WHERE}
+
+
+def refuse_other_folds(folder: Path, details: dict[str, Any], options: Options) -> None:
+    """In another place, or with other folds, the average would be scored on tiles that it has trained on."""
+    path = setup.folds_file(options.run)
+    config = details["config"]
+    if (config["variant"], config["fold"]) != (options.variant, options.fold):
+        raise BadInput(f"{folder} holds the model {config['variant']}/fold{config['fold']}: move it back to its place")
+    if config["folds"] != runfolder.checksum(path):
         raise BadInput(f"{path} is not the one that {folder} was trained with: restore it, or train under another RUN")
 
 
-def mean_weights(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Mean of every floating-point tensor, summed in float64; counters are the first one's."""
-    mean = {}
-    for name, first in states[0].items():
-        if first.is_floating_point():
-            mean[name] = torch.stack([state[name].double() for state in states]).mean(0).to(first.dtype)
-        else:
-            mean[name] = first.clone()
-    return mean
+def mean_weights(states: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of every floating-point tensor, summed in float64; counters are the first one's. One state at a time."""
+    states = iter(states)
+    first = next(states)
+    sums = {name: tensor.double() if tensor.is_floating_point() else tensor.clone() for name, tensor in first.items()}
+    count = 1
+    for state in states:
+        count += 1
+        for name, total in sums.items():
+            if total.is_floating_point():
+                total += state[name]
+    floating = {name for name, total in sums.items() if total.is_floating_point()}
+    return {name: (total / count).to(first[name].dtype) if name in floating else total for name, total in sums.items()}
 
 
 @torch.no_grad()

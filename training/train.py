@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from tensorboardX import SummaryWriter
 from torch import Tensor
 from torch.optim import Optimizer
@@ -40,6 +41,7 @@ def train(config: Config) -> None:
         return
     job = setup.prepare(adopt(folder, resolve(config)))
     with runfolder.lock(folder):
+        state.refuse_other(folder, job.config, identity)  # again: nobody can come between any more
         runfolder.write_json(folder / "config.json", asdict(job.config) | identity | runfolder.provenance())
         print(f"{folder}: {describe(job)}", flush=True)
         run_epochs(job, folder, identity)
@@ -55,7 +57,7 @@ def adopt(folder: Path, config: Config) -> Config:
 def run_epochs(job: Job, folder: Path, identity: dict[str, str]) -> None:
     """Train until the last epoch is done and final.pt is there."""
     epochs = job.config.epochs
-    done = state.resume(job, folder / "latest.pt") if (folder / "latest.pt").exists() else Progress()
+    done = state.resume(job, folder / "latest.pt", identity) if (folder / "latest.pt").exists() else Progress()
     bar = tqdm(total=epochs, initial=done.epoch, unit="epoch", disable=None)
     with bar, SummaryWriter(str(folder / "events"), purge_step=done.epoch) as events:
         while done.epoch < epochs:
@@ -66,8 +68,8 @@ def run_epochs(job: Job, folder: Path, identity: dict[str, str]) -> None:
             done.times.append(timing(started, trained, len(job.train)))
             done.history.append(row(done.epoch, rate, training, validation))
             refuse_nan(done.history[-1])
+            report(done, bar, events)  # flushed before latest.pt says that the epoch is done
             state.save_epoch(job, done, folder, identity)
-            report(done, bar, events)
     nets.save(folder / "final.pt", job.net, **state.checkpoint_details(job, done, identity))
 
 
@@ -77,6 +79,7 @@ def train_epoch(job: Job, done: Progress, bar: tqdm) -> tuple[float, Tensor]:
     Nothing in it waits for the device: sums stay there until the epoch is over.
     """
     config, start = job.config, bar.n
+    size = config.coarse_size if done.epoch < config.coarse_epochs else config.image_size
     generator = seed_epoch(config.seed, done.epoch)
     groups = epoch_groups(len(job.train), config.batch, config.accumulate, generator)
     total = torch.zeros(2, device=job.fabric.device)
@@ -85,26 +88,40 @@ def train_epoch(job: Job, done: Progress, bar: tqdm) -> tuple[float, Tensor]:
         progress = done.epoch + (step - 1) / len(groups)
         rate = config.lr * SCHEDULES[config.schedule](config, progress, done.validation_losses)
         set_rate(job.optimizer, rate)
-        total += train_step(job, group, generator)
+        total += train_step(job, group, generator, size)
         bar.update(start + step / len(groups) - bar.n)
     return rate, total / len(groups)
 
 
-def train_step(job: Job, group: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-    """One optimiser step over a group of batches of tile indices. Returns the means of (loss, metric) on the device."""
+def train_step(job: Job, group: tuple[Tensor, ...], generator: torch.Generator, image_size: int) -> Tensor:
+    """One optimiser step over a group of batches of tile indices, shown to the net at `image_size` pixels.
+
+    Returns the means of (loss, metric) on the device.
+    """
     size = sum(len(indices) for indices in group)
     total = torch.zeros(2, device=job.fabric.device)
     for part, indices in enumerate(group, start=1):
         indices = indices.to(job.fabric.device)
         images, masks = job.augment(job.train.batch(indices), job.train.masks[indices], generator)
         with job.fabric.no_backward_sync(job.model, enabled=part < len(group)):
-            output = job.model(job.framing.frame(images).contiguous(memory_format=torch.channels_last))
+            output = forward(job, images, image_size)
             loss = job.loss(output.map(job.framing.loss_view), job.framing.loss_mask(masks))
             job.fabric.backward(loss * (len(indices) / size))
         total += torch.stack([loss.detach(), batch_metric(job, output, masks)]) * (len(indices) / size)
     job.optimizer.step()
     job.optimizer.zero_grad()
     return total
+
+
+def forward(job: Job, images: Tensor, image_size: int) -> nets.Output:
+    """What the net says of tiles (N, C, H, W), always at the framing's size; it sees them at `image_size` pixels."""
+    framed = job.framing.frame(images)
+    full = framed.shape[-2:]
+    if image_size == full[0]:
+        return job.model(framed.contiguous(memory_format=torch.channels_last))
+    shrunk = F.interpolate(framed, (image_size, image_size), mode="bilinear", antialias=True)
+    output = job.model(shrunk.contiguous(memory_format=torch.channels_last))
+    return output.map(lambda logits: F.interpolate(logits, full, mode="bilinear"))
 
 
 @torch.no_grad()
@@ -160,6 +177,7 @@ def report(done: Progress, bar: tqdm, events: SummaryWriter) -> None:
     for name, value in (scores | times).items():
         if name != "epoch":
             events.add_scalar(name.replace("_", "/", 1), value, scores["epoch"])
+    events.flush()
     figures = {
         "loss": f"{scores['train_loss']:.4f}",
         "validation": f"{scores['validation_loss']:.4f}",

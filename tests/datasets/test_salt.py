@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import salt_mask, slow_rle, write_competition, write_png
+from competition import salt_mask, slow_rle, write_competition, write_png
 
 from command import BadInput
 from datasets import salt

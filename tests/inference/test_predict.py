@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_competition
+from competition import write_competition
 
 import nets
 import runfolder
@@ -29,7 +29,7 @@ def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
 def save_net(path: Path, variant: str, tile_size: tuple[int, int] = (101, 101)) -> None:
     torch.manual_seed(0)
     table = runfolder.checksum(runfolder.run_folder("r") / "folds.csv")
-    config = {"folds": table, "precision": "float32", "threads": 1, "batch": 4}
+    config = {"variant": variant, "fold": 1, "folds": table, "precision": "float32", "threads": 1, "batch": 4}
     framed = {"variant": variant, "tile_size": tile_size, "image_size": 104}
     nets.save(path, nets.build("fastnet", width=8), config=config, framing=framed)
 
@@ -67,6 +67,31 @@ def test_other_folds_are_refused_and_nothing_is_written(options: Options):
     with pytest.raises(BadInput, match="not the one of this model's training"):
         predict(options)
     assert not list(runfolder.model_folder("r", "pad", 1).glob("*.npy"))
+
+
+def test_a_checkpoint_of_another_fold_is_refused(options: Options):
+    source = runfolder.model_folder("r", "pad", 1) / "swa.pt"
+    target = runfolder.model_folder("r", "pad", 0) / "swa.pt"
+    target.parent.mkdir()
+    target.write_bytes(source.read_bytes())
+    with pytest.raises(BadInput, match="is the model pad/fold1: move it back"):
+        predict(replace(options, fold=0))
+
+
+def test_a_failure_half_way_leaves_no_sign_of_completeness(options: Options, monkeypatch: pytest.MonkeyPatch):
+    predict(options)
+    monkeypatch.setattr(salt, "load_test", lambda data: (_ for _ in ()).throw(BadInput("cut")))
+    with pytest.raises(BadInput, match="cut"):
+        predict(options)
+    assert not (runfolder.model_folder("r", "pad", 1) / "test.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"), [({"precision": "half"}, "choose one of bf16"), ({"batch": -1}, "negative")]
+)
+def test_bad_options_are_refused(bad: dict, message: str):
+    with pytest.raises(BadInput, match=message):
+        Options(**bad)
 
 
 def test_tiles_of_another_size_are_refused(options: Options):

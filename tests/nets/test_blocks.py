@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nets import blocks
 from nets.blocks import ABN, Join, ObjectContext
@@ -31,6 +32,32 @@ def test_object_context_equals_materialised_softmax(layout):
     of_plain = torch.autograd.grad(plain, inputs, direction)
     torch.testing.assert_close(of_fused, of_plain)
     assert all(gradient.any() for gradient in of_fused[1:4])  # the key's and value's own
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_object_context_never_holds_the_whole_matrix(layout, precision):
+    """PyTorch takes a fused form, forward and backward: without the plain one to fall back on, it raises otherwise."""
+    module = ObjectContext(16, dropout=0.2)
+    nn.init.normal_(module.context.weight)
+    x = torch.randn(2, 16, 6, 10).to(memory_format=layout).requires_grad_()
+    fused = sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION])
+    with fused, torch.autocast("cpu", precision, enabled=precision is not torch.float32):
+        output = module(x)
+        assert module.key(x).dtype == precision
+        output.float().square().mean().backward()
+    assert x.grad.any()
+    assert module.key[0].weight.grad.any()
+
+
+def test_positions_of_channels_last_maps_are_no_copy():
+    x = torch.arange(48.0).view(2, 4, 2, 3)
+    rows = blocks.positions(x)
+    assert rows.shape == (2, 1, 6, 4)
+    assert rows[1, 0, 5].tolist() == x[1, :, 1, 2].tolist()
+    x = x.to(memory_format=torch.channels_last)
+    assert torch.equal(blocks.positions(x), rows)
+    assert blocks.positions(x).data_ptr() == x.data_ptr()
 
 
 def test_object_context_starts_with_the_input_alone():

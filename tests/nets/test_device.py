@@ -26,6 +26,17 @@ def test_fp16_on_a_cpu_is_refused():
         device.fabric("cpu", "fp16")
 
 
+def test_images_reach_the_net_unrounded_under_autocast():
+    running = device.fabric("cpu", "bf16", threads=1)
+    model = running.setup_module(torch.nn.Identity())
+    image = torch.tensor([1 / 65535])
+    assert model(image + 0.5) == image + 0.5  # bf16 would make it 0.5
+    net = running.setup_module(torch.nn.Linear(1, 1))
+    seen = []
+    net._forward_module.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    assert net(image).dtype == torch.float32 and seen == [torch.bfloat16]
+
+
 def test_threads_are_those_asked_for():
     before = torch.get_num_threads()
     try:

@@ -1,4 +1,5 @@
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -99,6 +100,12 @@ def test_importing_the_library_leaves_the_seed_and_makes_no_meta_tensors(monkeyp
         library = encoders.pretrainedmodels()
     assert torch.equal(torch.get_rng_state(), before)
     assert not library.models.resnext.resnext101_32x4d_features[0].weight.is_meta
+
+
+def test_what_is_needed_but_not_declared_is_pinned():
+    """`six` by pretrainedmodels; safetensors by us."""
+    pins = (Path(__file__).parents[2] / "requirements.txt").read_text().splitlines()
+    assert {"six", "safetensors"} <= {pin.partition("==")[0] for pin in pins if "==" in pin}
 
 
 def test_vggs_last_stage_keeps_its_size_by_dilation():

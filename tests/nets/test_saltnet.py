@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from command import BadInput
+from nets.blocks import ABN
 from nets.images import Normalise
 from nets.saltnet import SaltNet
 
@@ -57,6 +58,58 @@ def test_layer_shapes_are_the_tables(encoder):
     }
     assert [tuple(level.shape) for level in output.level_logits] == [(1, 1, 128, 128)] * 5
     assert output.image_logits.shape == (1,)
+
+
+# Norms, activations, dropouts and poolings in the order in which they run, from the system's description.
+
+
+def context(p: float) -> list[str]:
+    """Of the key, behind the merge, of the merged maps."""
+    return ["ABN", "ABN", f"Dropout2d {p}"]
+
+
+DECODER = ["ABN", *context(0.2)]
+HEAD = ["Dropout2d 0.5", "ABN"]
+PARTS = {
+    "encoder5": ["BatchNorm2d", *context(0.05)],
+    "center": ["MaxPool2d 2 stride 2", *DECODER],
+    "decoder5": DECODER,
+    "decoder4": DECODER,
+    "decoder3": DECODER,
+    "level_heads": HEAD * 5,
+    "fuse_pixel": ["Dropout2d 0.5"],
+    "fuse_image": ["Dropout 0.5", "ReLU"],
+    "head": HEAD,
+}
+OF_ENCODER = {
+    "resnet34": {**PARTS, "decoder2": ["ABN", "ABN"], "decoder1": DECODER},
+    "vgg16_bn": {**PARTS, "decoder2": DECODER, "decoder1": ["ReLU"]},
+}
+NORM = ["BatchNorm2d", "ReLU"]
+VGGS_LAST_STAGE = ["MaxPool2d 2 stride 2", *NORM * 3, "MaxPool2d 3 stride 1", *NORM * 2]
+
+
+def described(module: nn.Module) -> str:
+    kind = type(module).__name__
+    if isinstance(module, nn.Dropout | nn.Dropout2d):
+        return f"{kind} {module.p}"
+    return f"{kind} {module.kernel_size} stride {module.stride}" if isinstance(module, nn.MaxPool2d) else kind
+
+
+@pytest.mark.parametrize("encoder", OF_ENCODER)
+def test_norms_activations_and_dropouts_are_the_tables(encoder):
+    net = on_meta(encoder)
+    ran = {}
+    kinds = (ABN, nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.Dropout, nn.Dropout2d, nn.MaxPool2d)
+    for name, module in net.named_modules():
+        part = "last stage" if name.startswith("encoder.stages.4.") else name.partition(".")[0]
+        if isinstance(module, kinds):
+            module.register_forward_hook(lambda m, *_, part=part: ran.setdefault(part, []).append(described(m)))
+    net(torch.zeros(1, 3, 64, 64, device="meta"))
+    assert ran.pop("encoder")
+    last_stage = ran.pop("last stage")
+    assert last_stage == VGGS_LAST_STAGE or encoder != "vgg16_bn"
+    assert ran == OF_ENCODER[encoder]
 
 
 def test_center_pools_before_it_decodes():

@@ -47,13 +47,15 @@ def resnet18(tmp_path_factory):
 def test_encoder_with_imagenet_weights_computes_what_the_classifier_does(name, tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "SLOPE", 0.0)  # then ABN is the norm and ReLU of the classifier
     torch.manual_seed(0)
-    source, encoder = lively(SOURCES[name]), encoders.build(name).eval()
+    source = lively(SOURCES[name])
+    with nets.NoInitialisation():  # every value has to come from the file
+        encoder = encoders.build(name).eval()
     path = write(source, tmp_path / "model.safetensors")
     weights.load_encoder(encoder, weights.read(path), path)
     images = torch.rand(1, 3, 64, 32)
     with torch.no_grad():
         found = encoder(images)
-        expected = source.forward_intermediates(encoders.doubled(images), intermediates_only=True)
+        expected = source.forward_intermediates(blocks.doubled(images), intermediates_only=True)
     for ours, theirs in zip(found[1:], expected[1:], strict=True):  # timm's first map lies before the pooling
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
@@ -183,6 +185,21 @@ def test_offline_the_error_says_which_file_to_put_where(encoder, offline):
     for words in ("model.safetensors of timm/resnet18.", f"put it at {offline / stem}.safetensors", "--weights=FILE"):
         assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+class ProxyError(Exception):
+    """As the hub's transport raises it behind a proxy that refuses: no OSError."""
+
+
+def test_any_fault_of_the_transport_is_bad_input(offline, monkeypatch):
+    def refused(*_):
+        raise ProxyError("403 Forbidden\n" + "blocked " * 100)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refused)
+    with pytest.raises(BadInput, match=r"\(ProxyError: 403 Forbidden blocked .*--weights=none") as caught:
+        nets.build("saltnet", encoder="resnet18", weights="imagenet")
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600 + len(str(offline))
 
 
 @pytest.mark.parametrize("file", ["resnet18.safetensors", "resnet18-f37072fd.pth"])

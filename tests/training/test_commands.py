@@ -1,19 +1,20 @@
 """The commands around training: averaging, planning, pruning, the search for a rate."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-from test_training import folder_of, other_run, small, weights  # noqa: F401 (small is a fixture)
+from small_run import folder_of, weights
 from torch import nn
 
 import nets
 import runfolder
 from command import BadInput
-from training import find_lr, plan, prune, setup, swa
+from training import find_lr, plan, prune, setup, state, swa
 from training.config import Config, resolve
 from training.train import train
 
@@ -42,7 +43,7 @@ def test_mean_weights_by_hand():
     assert mean["n"] == 3
 
 
-def test_swa_averages_distinct_epochs_of_named_files_only(small: Config):  # noqa: F811
+def test_swa_averages_distinct_epochs_of_named_files_only(small: Config):
     config = replace(small, epochs=4)
     train(config)
     folder = folder_of(config)
@@ -67,7 +68,7 @@ def test_swa_averages_distinct_epochs_of_named_files_only(small: Config):  # noq
     assert {"loss", "metric", "accuracy", "iou"} <= summary["after batch norm"].keys()
 
 
-def test_swa_refuses_a_checkpoint_of_another_training(small: Config):  # noqa: F811
+def test_swa_refuses_a_checkpoint_of_another_training(small: Config):
     train(small)
     folder = folder_of(small)
     resave(folder / "final.pt", folder / "best-loss.pt", lambda net, details: details["config"].update(seed=7))
@@ -76,7 +77,28 @@ def test_swa_refuses_a_checkpoint_of_another_training(small: Config):  # noqa: F
     assert not (folder / "swa.pt").exists()
 
 
-def test_swa_needs_a_finished_model_and_known_names(small: Config):  # noqa: F811
+def test_data_may_be_elsewhere_after_an_interruption(small: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def stop(job, done, folder, identity):
+        save_epoch(job, done, folder, identity)
+        raise KeyboardInterrupt
+
+    save_epoch = state.save_epoch
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(state, "save_epoch", stop)
+        train(small)
+    (tmp_path / "moved").symlink_to(small.data)
+    train(replace(small, data=str(tmp_path / "moved")))
+    averaged(small)
+
+
+def test_a_checkpoint_of_another_fold_is_not_averaged(small: Config):
+    train(small)
+    shutil.copytree(folder_of(small), folder_of(replace(small, fold=1)))
+    with pytest.raises(BadInput, match="holds the model pad/fold0"):
+        averaged(replace(small, fold=1))
+
+
+def test_swa_needs_a_finished_model_and_known_names(small: Config):
     with pytest.raises(BadInput, match=r"final\.pt is missing"):
         averaged(small)
     train(small)
@@ -84,7 +106,7 @@ def test_swa_needs_a_finished_model_and_known_names(small: Config):  # noqa: F81
         averaged(small, checkpoints="final best-f1")
 
 
-def test_swa_refuses_other_folds(small: Config):  # noqa: F811
+def test_swa_refuses_other_folds(small: Config):
     train(small)
     path = runfolder.run_folder(small.run) / "folds.csv"
     path.write_text(path.read_text().replace(",2\n", ",9\n").replace(",1\n", ",2\n").replace(",9\n", ",1\n"))
@@ -92,7 +114,7 @@ def test_swa_refuses_other_folds(small: Config):  # noqa: F811
         averaged(small)
 
 
-def test_batch_norm_is_the_plain_average_over_training_tiles_without_dropout(small: Config):  # noqa: F811
+def test_batch_norm_is_the_plain_average_over_training_tiles_without_dropout(small: Config):
     job = setup.prepare(resolve(replace(small, batch=3)))
     first = next(module for module in job.net.modules() if isinstance(module, nn.BatchNorm2d))
     job.net.stem[0].insert(0, nn.Dropout(0.9))  # would show at once if it were on
@@ -107,7 +129,7 @@ def test_batch_norm_is_the_plain_average_over_training_tiles_without_dropout(sma
     assert not job.model.training and first.momentum == 0.1
 
 
-def test_plan_refuses_another_config_and_tells_needs(small: Config, capsys: pytest.CaptureFixture):  # noqa: F811
+def test_plan_refuses_another_config_and_tells_needs(small: Config, capsys: pytest.CaptureFixture):
     train(small)
     values = {name: getattr(small, name) for name in small.__dataclass_fields__}
     asked = plan.Plan(**values, models="pad/fold0 pad/fold1 resize/fold0")
@@ -117,6 +139,8 @@ def test_plan_refuses_another_config_and_tells_needs(small: Config, capsys: pyte
     assert "2 to go" in told and "GB of memory" in told and "GB of checkpoints" in told
     with pytest.raises(BadInput, match="pad/fold0 holds a model of another config"):
         plan.plan(replace(asked, epochs=7))
+    with pytest.raises(BadInput, match=r"got fold 3, expected one of 0\.\.2"):
+        plan.plan(replace(asked, models="pad/fold0 pad/fold3"))
     with pytest.raises(BadInput, match="expected VARIANT/foldK"):
         plan.plan(replace(asked, models="pad/zero"))
 
@@ -127,7 +151,31 @@ def test_plan_measures_without_computing():
     assert 0.1e9 < activations < 2e9  # bytes an image; 4 of them took 6.2 GB in the original
 
 
-def test_prune_keeps_what_stages_read(small: Config):  # noqa: F811
+def test_saved_bytes_of_one_layer_by_hand():
+    layer = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Sigmoid())
+    images = torch.zeros(2, 3, 10, 10)
+    # the convolution keeps its input, the sigmoid its output; weights are the net's own
+    assert plan.saved_bytes(layer, images) == 4 * 2 * 100 * (3 + 8)
+
+
+def test_needed_disk_by_hand(small: Config):
+    weights, tiles = 10 * 4, 18 * 101 * 101 * 2
+    assert plan.needed_disk(small, 10) == (3 + 3 + 2) * weights + tiles
+    snapshots = replace(small, schedule="clr", cycles=2, optimizer="sgd")
+    assert plan.needed_disk(snapshots, 10) == (3 + 6 + 1) * weights + tiles
+
+
+def test_prune_leaves_other_folders_alone_and_knows_its_runs(small: Config):
+    other = runfolder.run_folder(small.run) / "pad-old" / "fold0"
+    for name in ("final.pt", "latest.pt"):
+        runfolder.write_text(other / name, "a user's own backup")
+    prune.prune(prune.Options(run=small.run, remove=True))
+    assert (other / "latest.pt").exists()
+    with pytest.raises(BadInput, match="nowhere is missing"):
+        prune.prune(prune.Options(run="nowhere"))
+
+
+def test_prune_keeps_what_stages_read(small: Config):
     train(small)
     folder = folder_of(small)
     names = lambda: {path.name for path in folder.glob("*.pt")}  # noqa: E731
@@ -142,14 +190,14 @@ def test_prune_keeps_what_stages_read(small: Config):  # noqa: F811
     assert names() == {"final.pt", "swa.pt"}
 
 
-def test_an_unfinished_model_is_not_pruned(small: Config):  # noqa: F811
+def test_an_unfinished_model_is_not_pruned(small: Config):
     train(small)
     (folder_of(small) / "final.pt").unlink()
     prune.prune(prune.Options(run=small.run, remove=True))
     assert (folder_of(small) / "latest.pt").exists()
 
 
-def test_find_lr_writes_the_curve_and_touches_no_checkpoint(small: Config):  # noqa: F811
+def test_find_lr_writes_the_curve_and_touches_no_checkpoint(small: Config):
     values = {name: getattr(small, name) for name in small.__dataclass_fields__}
     find_lr.find_lr(find_lr.Search(**values, steps=12))
     folder = folder_of(small)

@@ -1,5 +1,6 @@
 """Training, from one step to a killed and resumed run."""
 
+import json
 import os
 import signal
 import subprocess
@@ -11,61 +12,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from conftest import write_competition
+from small_run import SMALL, assert_equal_weights, folder_of, other_run, weights
+from torch import nn
 
 import nets
 import runfolder
 from command import BadInput
-from datasets import folds
 from training import setup, state
 from training import train as training
 from training.config import OPTIMIZERS, PRESETS, Config, resolve
 from training.evaluate import evaluate
 from training.schedules import SCHEDULES
 from training.train import epoch_groups, seed_epoch, train, train_step
-
-SMALL = {
-    "net": "fastnet",
-    "width": 8,
-    "weights": "none",
-    "image_size": 104,
-    "batch": 4,
-    "epochs": 2,
-    "loss": "lovasz_bce",
-    "lr": 1e-3,
-    "threads": 1,
-    "precision": "float32",
-}
-
-
-@pytest.fixture
-def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
-    """A config over 12 tiles in 3 folds, its runs folder under tmp_path."""
-    monkeypatch.setenv("SALTWORKS_RUNS", str(tmp_path / "runs"))
-    data = write_competition(tmp_path / "data")
-    folds.write(folds.Options(data=str(data), run="small", num_folds=3))
-    return Config(data=str(data), run="small", **SMALL)
-
-
-def folder_of(config: Config) -> Path:
-    return runfolder.model_folder(config.run, config.variant, config.fold)
-
-
-def weights(path: Path) -> dict[str, torch.Tensor]:
-    return nets.load(path)[0].state_dict()
-
-
-def assert_equal_weights(first: Path, second: Path) -> None:
-    one, other = weights(first), weights(second)
-    assert one.keys() == other.keys()
-    assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def other_run(config: Config, run: str) -> Config:
-    """The same config, data and folds under another run."""
-    source = runfolder.run_folder(config.run) / "folds.csv"
-    runfolder.write_text(runfolder.run_folder(run) / "folds.csv", source.read_text())
-    return replace(config, run=run)
 
 
 def test_a_run_leaves_what_the_design_names(small: Config):
@@ -86,8 +44,28 @@ def test_final_weights_are_those_of_the_last_epoch(small: Config):
     assert_equal_weights(folder_of(small) / "final.pt", folder_of(small) / "latest.pt")
 
 
-def test_interrupted_in_mid_epoch_and_resumed_equals_uninterrupted(small: Config, monkeypatch: pytest.MonkeyPatch):
-    small = replace(small, epochs=3, augmentation="saltnet")
+RESUMED = {
+    "fastnet": {"augmentation": "saltnet", "coarse_epochs": 1},
+    "saltnet": {  # with dropout, accumulation and a schedule that looks back
+        "net": "saltnet",
+        "encoder": "resnet18",
+        "variant": "resize",
+        "image_size": 64,
+        "batch": 1,
+        "accumulate": 2,
+        "limit_tiles": 4,
+        "loss": "saltnet",
+        "schedule": "plateau",
+        "patience": 1,
+    },
+}
+
+
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
+def test_interrupted_in_mid_epoch_and_resumed_equals_uninterrupted(
+    small: Config, changes: dict, monkeypatch: pytest.MonkeyPatch
+):
+    small = replace(small, epochs=2, **changes)
     train(small)
     interrupted, steps = other_run(small, "interrupted"), 0
 
@@ -119,6 +97,7 @@ def test_killed_process_resumes_to_the_same_weights(small: Config):
     while not (folder_of(killed) / "latest.pt").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     time.sleep(0.05)  # into an epoch
+    assert (folder_of(killed) / "latest.pt").exists()
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
     train(killed)
@@ -161,7 +140,7 @@ def test_two_tiles_are_learnt_by_heart(small: Config):
     job, generator = replace(job, train=pair), torch.Generator()
     job.model.train()
     for _ in range(60):
-        train_step(job, (torch.arange(2),), generator)
+        train_step(job, (torch.arange(2),), generator, 104)
     assert evaluate(job.model, job.framing, job.loss, pair, 2).accuracy > 0.97
 
 
@@ -171,15 +150,28 @@ def test_accumulated_batches_make_the_step_of_one_large_batch(small: Config):
     for group in ((torch.arange(6),), (torch.arange(3), torch.arange(3, 6)), (torch.arange(4), torch.arange(4, 6))):
         job = setup.prepare(config)
         job.model.eval()  # batch norm would see other batches
-        train_step(job, group, torch.Generator())
+        train_step(job, group, torch.Generator(), 104)
         results.append(torch.cat([parameter.flatten() for parameter in job.net.parameters()]))
     assert torch.allclose(results[0], results[1], atol=1e-6)
     assert torch.allclose(results[0], results[2], atol=1e-6)
 
 
+def test_coarse_epochs_show_the_net_smaller_images_and_the_loss_full_ones(small: Config):
+    job = setup.prepare(resolve(replace(small, variant="resize")))
+    seen = []
+    job.net.register_forward_hook(lambda net, inputs, output: seen.append(tuple(inputs[0].shape[-2:])))
+    images = torch.full((2, 3, 101, 101), 0.25)
+    output = training.forward(job, images, 64)
+    assert seen == [(64, 64)] and output.logits.shape == (2, 1, 104, 104)
+    training.forward(job, images, 104)
+    assert seen[1] == (104, 104)
+    with pytest.raises(BadInput, match="coarse_size=50 does not suit"):
+        Config(coarse_size=50)
+
+
 def test_gradients_do_not_leak_into_the_next_step(small: Config):
     job = setup.prepare(resolve(small))
-    train_step(job, (torch.arange(4),), torch.Generator())
+    train_step(job, (torch.arange(4),), torch.Generator(), 104)
     assert all(parameter.grad is None for parameter in job.net.parameters())
 
 
@@ -208,8 +200,11 @@ def test_epochs_differ_and_repeat():
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_steps(small: Config, optimizer: str):
-    train(replace(small, optimizer=optimizer, epochs=1, limit_tiles=4))
-    assert (folder_of(small) / "final.pt").exists()
+    job = setup.prepare(resolve(replace(small, optimizer=optimizer)))
+    before = [parameter.detach().clone() for parameter in job.net.parameters()]
+    train_step(job, (torch.arange(4),), torch.Generator(), 104)
+    moved = [not torch.equal(old, new) for old, new in zip(before, job.net.parameters(), strict=True)]
+    assert all(moved)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -257,6 +252,45 @@ def test_latest_without_training_state_is_refused(small: Config):
         train(small)
 
 
+def test_latest_of_another_fold_is_refused(small: Config):
+    train(small)
+    other = folder_of(replace(small, fold=1))
+    other.mkdir(parents=True)
+    for name in ("latest.pt", "config.json"):
+        (other / name).write_bytes((folder_of(small) / name).read_bytes())
+    with pytest.raises(BadInput, match="fold: 0, asked 1"):
+        train(replace(small, fold=1))
+    (other / "config.json").write_text((other / "config.json").read_text().replace('"fold": 0', '"fold": 1'))
+    with pytest.raises(BadInput, match=r"latest\.pt is of another training \(fold: 0, asked 1\)"):
+        train(replace(small, fold=1))
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"threads": 1}', "{cut"])
+def test_a_damaged_config_is_named(small: Config, text: str):
+    train(replace(small, epochs=1, limit_tiles=4))
+    (folder_of(small) / "config.json").write_text(text)
+    with pytest.raises(BadInput, match=r"config\.json"):
+        train(small)
+
+
+def test_a_damaged_latest_is_named_with_its_remedy(small: Config):
+    train(replace(small, limit_tiles=4))
+    (folder_of(small) / "final.pt").unlink()
+    latest = folder_of(small) / "latest.pt"
+    latest.write_bytes(latest.read_bytes()[:5000])
+    with pytest.raises(BadInput, match=r"latest\.pt.*remove it to train this model from the start"):
+        train(replace(small, limit_tiles=4))
+
+
+def test_a_field_that_an_old_config_lacks_had_its_default(small: Config):
+    train(replace(small, epochs=1, limit_tiles=4))
+    path = folder_of(small) / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored.pop("patience") == Config().patience
+    path.write_text(json.dumps(stored))
+    train(replace(small, epochs=1, limit_tiles=4))  # nothing to do, nothing refused
+
+
 def test_drop_mask_threshold_drops_small_masks_of_training_tiles_only(small: Config):
     tiles, _ = setup.load_fold(small)
     pixels = sorted(int(count) for count in tiles.masks.sum((1, 2)) if count)
@@ -275,6 +309,26 @@ def test_validation_counts_each_tile_once_at_its_own_size(small: Config):
     by_batch = [evaluate(job.model, job.framing, job.loss, job.validation, batch) for batch in (1, 3, 4)]
     for scores in by_batch[1:]:  # a short last batch weighs by its tiles
         assert scores[1:] == pytest.approx(by_batch[0][1:], abs=1e-6)
+
+
+class LeftHalf(nn.Module):
+    """Sees salt in the left half of whatever it is shown, and is surer of the right half's emptiness."""
+
+    def forward(self, images: torch.Tensor) -> nets.Output:
+        logits = torch.full_like(images[:, :1], -7.0)
+        logits[..., : images.shape[-1] // 2] = 5.0
+        return nets.Output(logits)
+
+
+def test_validation_scores_the_average_of_flips_not_each_flip(small: Config):
+    job = setup.prepare(resolve(replace(small, variant="resize")))
+    left = torch.zeros_like(job.validation.masks)
+    left[..., :50] = 1
+    # The average lies below 0.5 everywhere: empty. Each flip as a sample of its own would score near 0.5.
+    scores = evaluate(LeftHalf(), job.framing, job.loss, replace(job.validation, masks=left), 4)
+    assert scores.metric == 0
+    scores = evaluate(LeftHalf(), job.framing, job.loss, replace(job.validation, masks=torch.zeros_like(left)), 4)
+    assert scores.metric == 1
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(small: Config):
@@ -306,7 +360,10 @@ def test_presets_are_valid_and_the_default_is_the_recipe():
         ({"image_size": 101}, "image_size=101 does not suit the net: saltnet takes multiples of 32"),
         ({"epochs": 0}, "epochs=0 is too small"),
         ({"fold": -1}, "fold=-1 is too small"),
-        ({"lr": 0.0}, "lr=0.0 is not above 0"),
+        ({"lr": 0.0}, "lr=0.0 is not a number above 0"),
+        ({"lr": float("nan")}, "lr=nan is not a number above 0"),
+        ({"seed": 2**40}, "seed=1099511627776 is too large"),
+        ({"schedule": "clr", "cycles": 3}, "epochs=250 is no multiple of --cycles=3"),
         ({"milestones": "a b"}, "not a list of epochs"),
         ({"optimizer": "lion"}, "choose one of adamw, adam, sgd"),
     ],
@@ -317,6 +374,6 @@ def test_bad_options_are_refused_before_any_work(bad: dict, message: str):
 
 
 def test_a_fold_out_of_range_is_refused(small: Config):
-    with pytest.raises(BadInput, match="fold"):
+    with pytest.raises(BadInput, match=r"got fold 3, expected one of 0\.\.2"):
         train(replace(small, fold=3))
     assert not folder_of(replace(small, fold=3)).exists()
