@@ -63,7 +63,7 @@ demo: $(SETUP) ## the whole chain on a synthetic competition, in minutes
 		$(PYTHON) -m postprocess.submit --run=demo --data=$(RUNS)/demo/data --show; \
 	else \
 		$(MAKE) --no-print-directory $(DEMO) $(RUNS)/demo/data/train.csv && \
-		$(MAKE) --no-print-directory $(DEMO) PRESET=demo all; \
+		TQDM_DISABLE=1 $(MAKE) --no-print-directory -j$$($(PYTHON) -c 'import os; print(os.cpu_count())') $(DEMO) PRESET=demo all; \
 	fi
 
 $(RUNS)/demo/data/train.csv: | $(SETUP)

@@ -42,7 +42,7 @@ class Config:
 
     # recipe
     epochs: int = 250
-    coarse_epochs: int = 0  # the first epochs, trained on framed images shrunk to coarse_size: cheaper, and soon enough
+    coarse_epochs: int = 0  # the first epochs, on framed images shrunk to coarse_size: cheap, and not validated
     coarse_size: int = 64  # pixels, a multiple of what the net asks for
     batch: int = 32  # tiles that pass through the net at once
     accumulate: int = 1  # batches per optimiser step
@@ -83,6 +83,10 @@ class Config:
             raise BadInput(f"--lr={self.lr} is not a number above 0: 5e-4 is the recipe's")
         if self.seed >= 2**32:
             raise BadInput(f"--seed={self.seed} is too large: give one below {2**32}")
+        if self.coarse_epochs >= self.epochs:
+            raise BadInput(
+                f"--coarse_epochs={self.coarse_epochs} leaves none of {self.epochs} at full size: give fewer"
+            )
         if self.schedule == "clr" and self.epochs % self.cycles:
             raise BadInput(f"--epochs={self.epochs} is no multiple of --cycles={self.cycles}: cycles are equally long")
         for name in ("image_size", "coarse_size"):
@@ -97,7 +101,7 @@ class Config:
         return {name: getattr(self, name) for name in NET_OPTIONS[self.net]}
 
 
-# fast: the best that half an hour a fold gives on two cores. demo: a fold in under a minute.
+# fast: the best that half an hour a fold gives on two cores. demo: a fold in less than a minute.
 FAST = {
     "net": "fastnet",
     "width": 48,
@@ -112,10 +116,18 @@ FAST = {
     "weight_decay": 1e-2,
     "schedule": "onecycle",
 }
+DEMO = {
+    "width": 16,
+    "epochs": 15,
+    "coarse_epochs": 10,
+    "batch": 8,
+    "lr": 3e-3,
+    "threads": 1,  # nets this small gain nothing from a second one; `make demo` trains several models at once
+}
 PRESETS = {
     "saltnet": Config,
     "fast": partial(Config, **FAST),
-    "demo": partial(Config, **FAST | {"width": 24, "epochs": 12, "coarse_epochs": 0}),
+    "demo": partial(Config, **FAST | DEMO),
 }
 
 

@@ -16,7 +16,7 @@ from training.setup import Job, framing_settings
 # the scores whose best epoch is kept, and the sign that makes higher better
 BEST = {"loss": -1, "metric": 1, "accuracy": 1}
 
-Rows = list[dict[str, float]]
+Rows = list[dict[str, float | None]]  # None: not validated
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Progress:
 
     @property
     def validation_losses(self) -> list[float]:
-        return [row["validation_loss"] for row in self.history]
+        return [row["validation_loss"] for row in self.history if row["validation_loss"] is not None]
 
 
 def save_epoch(job: Job, done: Progress, folder: Path, identity: dict[str, str]) -> None:
@@ -80,9 +80,12 @@ def checkpoint_details(job: Job, done: Progress, identity: dict[str, str]) -> di
 
 
 def improved(history: Rows, config: Config) -> list[str]:
-    """Scores in which the last epoch is the first best one of its cycle."""
+    """Scores in which the last epoch is the first best one of its cycle; none if it was not validated."""
+    if history[-1]["validation_loss"] is None:
+        return []
     cycle = cycle_of(config, len(history) - 1)
     rows = [row for epoch, row in enumerate(history) if cycle_of(config, epoch) == cycle]
+    rows = [row for row in rows if row["validation_loss"] is not None]
     scores = {name: [sign * row[f"validation_{name}"] for row in rows] for name, sign in BEST.items()}
     return [name for name, values in scores.items() if all(values[-1] > value for value in values[:-1])]
 

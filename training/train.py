@@ -64,11 +64,11 @@ def run_epochs(job: Job, folder: Path, identity: dict[str, str]) -> None:
             started = time.perf_counter()
             rate, training = train_epoch(job, done, bar)
             trained = time.perf_counter()
-            validation = evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
+            validation = None if is_coarse(job.config, done.epoch) else scores(job)
             done.times.append(timing(started, trained, len(job.train)))
             done.history.append(row(done.epoch, rate, training, validation))
             refuse_nan(done.history[-1])
-            report(done, bar, events)  # flushed before latest.pt says that the epoch is done
+            report(job, done, bar, events)  # flushed before latest.pt says that the epoch is done
             state.save_epoch(job, done, folder, identity)
     nets.save(folder / "final.pt", job.net, **state.checkpoint_details(job, done, identity))
 
@@ -79,7 +79,7 @@ def train_epoch(job: Job, done: Progress, bar: tqdm) -> tuple[float, Tensor]:
     Nothing in it waits for the device: sums stay there until the epoch is over.
     """
     config, start = job.config, bar.n
-    size = config.coarse_size if done.epoch < config.coarse_epochs else config.image_size
+    size = config.coarse_size if is_coarse(config, done.epoch) else config.image_size
     generator = seed_epoch(config.seed, done.epoch)
     groups = epoch_groups(len(job.train), config.batch, config.accumulate, generator)
     total = torch.zeros(2, device=job.fabric.device)
@@ -91,6 +91,15 @@ def train_epoch(job: Job, done: Progress, bar: tqdm) -> tuple[float, Tensor]:
         total += train_step(job, group, generator, size)
         bar.update(start + step / len(groups) - bar.n)
     return rate, total / len(groups)
+
+
+def is_coarse(config: Config, epoch: int) -> bool:
+    """In such an epoch the net learns another scale than the one it is used at, so a validation would tell nothing."""
+    return epoch < config.coarse_epochs
+
+
+def scores(job: Job) -> Scores:
+    return evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
 
 
 def train_step(job: Job, group: tuple[Tensor, ...], generator: torch.Generator, image_size: int) -> Tensor:
@@ -153,10 +162,10 @@ def set_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def row(epoch: int, rate: float, training: Tensor, validation: Scores) -> dict[str, float]:
+def row(epoch: int, rate: float, training: Tensor, validation: Scores | None) -> dict[str, float | None]:
     loss, score = training.tolist()
     head = {"epoch": epoch, "lr": rate, "train_loss": loss, "train_metric": score}
-    return head | {f"validation_{name}": value for name, value in validation._asdict().items()}
+    return head | {f"validation_{name}": validation and getattr(validation, name) for name in Scores._fields}
 
 
 def timing(started: float, trained: float, count: int) -> dict[str, float]:
@@ -165,28 +174,37 @@ def timing(started: float, trained: float, count: int) -> dict[str, float]:
     return {name: round(value, 3) for name, value in (spent | {"images_per_second": count / seconds}).items()}
 
 
-def refuse_nan(scores: dict[str, float]) -> None:
-    if not (math.isfinite(scores["train_loss"]) and math.isfinite(scores["validation_loss"])):
+def refuse_nan(scores: dict[str, float | None]) -> None:
+    if not all(math.isfinite(scores[name]) for name in ("train_loss", "validation_loss") if scores[name] is not None):
         remedy = "try a lower --lr or --precision=float32; latest.pt holds the epoch before"
         raise BadInput(f"the loss of epoch {scores['epoch']} is not finite: {remedy}")
 
 
-def report(done: Progress, bar: tqdm, events: SummaryWriter) -> None:
+def report(job: Job, done: Progress, bar: tqdm, events: SummaryWriter) -> None:
     """TensorBoard's scalars, the progress bar's figures, and a line an epoch where there is no bar."""
     scores, times = done.history[-1], done.times[-1]
     for name, value in (scores | times).items():
-        if name != "epoch":
+        if name != "epoch" and value is not None:
             events.add_scalar(name.replace("_", "/", 1), value, scores["epoch"])
     events.flush()
     figures = {
-        "loss": f"{scores['train_loss']:.4f}",
-        "validation": f"{scores['validation_loss']:.4f}",
-        "metric": f"{scores['validation_metric']:.4f}",
+        "loss": short(scores["train_loss"]),
+        "validation": short(scores["validation_loss"]),
+        "metric": short(scores["validation_metric"]),
         "images/s": f"{times['images_per_second']:.1f}",
     }
     bar.set_postfix(figures)
     if bar.disable:
-        print(f"epoch {scores['epoch']}:", ", ".join(f"{name} {value}" for name, value in figures.items()), flush=True)
+        model = f"{job.config.variant}/fold{job.config.fold}"
+        print(
+            f"{model} epoch {scores['epoch']}:",
+            ", ".join(f"{name} {value}" for name, value in figures.items()),
+            flush=True,
+        )
+
+
+def short(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4f}"
 
 
 def describe(job: Job) -> str:

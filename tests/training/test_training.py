@@ -165,8 +165,17 @@ def test_coarse_epochs_show_the_net_smaller_images_and_the_loss_full_ones(small:
     assert seen == [(64, 64)] and output.logits.shape == (2, 1, 104, 104)
     training.forward(job, images, 104)
     assert seen[1] == (104, 104)
+    with pytest.raises(BadInput, match="leaves none of 250 at full size"):
+        Config(coarse_epochs=250)
     with pytest.raises(BadInput, match="coarse_size=50 does not suit"):
         Config(coarse_size=50)
+
+
+def test_coarse_epochs_are_not_validated_and_never_best(small: Config):
+    train(replace(small, epochs=3, coarse_epochs=2, limit_tiles=4))
+    metrics = pd.read_csv(folder_of(small) / "metrics.csv")
+    assert metrics["validation_metric"].isna().tolist() == [True, True, False]
+    assert {nets.load(path)[1]["epoch"] for path in folder_of(small).glob("best-*.pt")} == {2}
 
 
 def test_gradients_do_not_leak_into_the_next_step(small: Config):
