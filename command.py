@@ -12,7 +12,7 @@ import dataclasses
 import difflib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,19 @@ HELP = {"-h", "--help", "--"}  # "--" begins Fire's own flags
 
 class BadInput(ValueError):
     """What a user can cause and mend. The message is one sentence: got, expected, remedy."""
+
+
+def choose(flag: str, got: str, choices: Iterable[str]) -> None:
+    """Raise BadInput if `got` is none of the choices (an empty one is not named)."""
+    choices = list(choices)
+    if got not in choices:
+        raise BadInput(f"--{flag}={got} is not known: choose one of {', '.join(filter(None, choices))}")
+
+
+def at_least(flag: str, got: float, least: float) -> None:
+    """Raise BadInput if `got` is below `least`."""
+    if not got >= least:
+        raise BadInput(f"--{flag}={got} is too small: give {least} or more")
 
 
 def run(function: Callable[[Any], None], options: Options | dict[str, Options], argv: list[str] | None = None) -> None:

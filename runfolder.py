@@ -16,7 +16,7 @@ import re
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -45,6 +45,26 @@ def run_folder(run: str) -> Path:
 def model_folder(run: str, variant: str, fold: int) -> Path:
     """runs/RUN/VARIANT/foldK."""
     return run_folder(run) / variant / f"fold{fold}"
+
+
+def folds_file(run: str) -> Path:
+    """runs/RUN/folds.csv. Raises BadInput if it is missing."""
+    path = run_folder(run) / "folds.csv"
+    if not path.exists():
+        raise BadInput(f"{path} is missing: run `python -m datasets.folds --run={run} --data=...` first")
+    return path
+
+
+def refuse_moved(path: Path, config: Mapping[str, Any], run: str, variant: str, fold: int) -> None:
+    """Raise BadInput for a checkpoint in another model's place or beside other folds than its own.
+
+    `config` is the checkpoint's. There it would be scored on tiles that it has trained on.
+    """
+    if (config["variant"], config["fold"]) != (variant, fold):
+        raise BadInput(f"{path} is the model {config['variant']}/fold{config['fold']}: move it back to its place")
+    table = folds_file(run)
+    if checksum(table) != config["folds"]:
+        raise BadInput(f"{table} is not the one that {path} was trained with: restore it, or train under another RUN")
 
 
 def models(run: str, file: str = "final.pt") -> list[Path]:

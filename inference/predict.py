@@ -8,7 +8,6 @@ Writes oof.{npy,csv} and test.{npy,csv} beside the model's weights. Loads no wei
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from tqdm import tqdm
 import command
 import nets
 import runfolder
-from command import BadInput
+from command import BadInput, at_least, choose
 from datasets import folds, framing, predictions, salt
 from datasets.framing import Framing
 from datasets.salt import Tiles
@@ -40,10 +39,8 @@ class Options:
     precision: str = ""  # bf16, fp16, float32; empty = as in training
 
     def __post_init__(self) -> None:
-        if self.precision not in ("", *PRECISIONS):
-            raise BadInput(f"--precision={self.precision} is not known: choose one of {', '.join(PRECISIONS)}")
-        if self.batch < 0:
-            raise BadInput(f"--batch={self.batch} is negative: give tiles at once, or 0 for as many as in training")
+        choose("precision", self.precision, ("", *PRECISIONS))
+        at_least("batch", self.batch, 0)
 
 
 def predict(options: Options) -> None:
@@ -54,33 +51,23 @@ def predict(options: Options) -> None:
         raise BadInput(f"{path} is missing: run `make {'swa' if options.checkpoint == 'swa' else 'train'}` first")
     net, details = nets.load(path)
     config = details["config"]
-    refuse_other_model(path, config, options)
+    runfolder.refuse_moved(path, config, options.run, options.variant, options.fold)
     fabric = make_fabric(options.device, options.precision or config["precision"], config["threads"])
     model = fabric.setup(net.to(memory_format=torch.channels_last)).eval()
     framed = framing.build(**details["framing"])
     batch = options.batch or config["batch"]
     with runfolder.lock(folder):
         (folder / "test.csv").unlink(missing_ok=True)  # the sign that both are there, of the same weights
-        for name, tiles in (("oof", held_out(options, config["folds"])), ("test", salt.load_test(options.data))):
+        for name, tiles in (("oof", held_out(options)), ("test", salt.load_test(options.data))):
             refuse_other_size(path, tiles, framed)
             write(folder / name, model, framed, tiles, batch, fabric.device)
 
 
-def held_out(options: Options, trained_with: str) -> Tiles:
-    """The labelled tiles that the model never saw. `trained_with` is the checksum of its folds.csv."""
+def held_out(options: Options) -> Tiles:
+    """The labelled tiles that the model never saw."""
     tiles = salt.load_train(options.data)
-    path = runfolder.run_folder(options.run) / "folds.csv"
-    if not path.exists() or runfolder.checksum(path) != trained_with:
-        raise BadInput(
-            f"{path} is not the one of this model's training, which tells the tiles it never saw: restore it"
-        )
-    return tiles.select(folds.members(folds.read(path, tiles.names), options.fold)[1])
-
-
-def refuse_other_model(path: Path, config: dict[str, Any], options: Options) -> None:
-    """A checkpoint copied from another fold would predict tiles that it has trained on as held out."""
-    if (config["variant"], config["fold"]) != (options.variant, options.fold):
-        raise BadInput(f"{path} is the model {config['variant']}/fold{config['fold']}: move it back to its place")
+    table = folds.read(runfolder.folds_file(options.run), tiles.names)
+    return tiles.select(folds.members(table, options.fold)[1])
 
 
 def refuse_other_size(path: Path, tiles: Tiles, framed: Framing) -> None:

@@ -15,9 +15,13 @@ def tenths(prediction: Tensor, mask: Tensor) -> Tensor:
     prediction and mask (N, H, W), bool or 0 / 1. The count of thresholds that the IoU is strictly greater than; with
     an empty mask 10 for an empty prediction and 0 for any other. Kaggle TGS salt, "Evaluation".
     """
-    intersection, union = _overlap(prediction, mask)
+    return tenths_of_counts(*_overlap(prediction, mask))
+
+
+def tenths_of_counts(intersection: Tensor, union: Tensor) -> Tensor:
+    """`tenths` from the pixels in both masks and in either, integers of any one shape."""
     levels = torch.tensor(LEVELS, device=union.device)
-    passed = (20 * intersection[:, None] > levels * union[:, None]).sum(dim=1)
+    passed = (20 * intersection[..., None] > levels * union[..., None]).sum(dim=-1)
     return torch.where(union == 0, len(LEVELS), passed)
 
 

@@ -67,14 +67,8 @@ def tenths_on_grid(stored: Predictions, truth: Tensor, thresholds: Sequence[floa
         predicted = counts[..., ::-1].cumsum(axis=2)[..., ::-1][..., 1:]  # (n, 2, T)
         intersection = predicted[:, 1]
         union = counts[:, 1].sum(axis=1, keepdims=True) + predicted[:, 0]
-        parts.append(tenths_from_counts(intersection, union))
+        parts.append(metric.tenths_of_counts(torch.from_numpy(intersection), torch.from_numpy(union)).numpy())
     return np.concatenate(parts)
-
-
-def tenths_from_counts(intersection: np.ndarray, union: np.ndarray) -> np.ndarray:
-    """`losses.metric.tenths` from pixel counts of any one shape."""
-    passed = (20 * intersection[..., None] > np.array(metric.LEVELS) * union[..., None]).sum(axis=-1)
-    return np.where(union == 0, len(metric.LEVELS), passed)
 
 
 def tenths_of_empty(truth: Tensor) -> np.ndarray:

@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from command import BadInput
+from command import BadInput, at_least, choose
 from datasets.augment import AUGMENTATIONS
 from datasets.framing import VARIANTS
 from losses import LOSSES
@@ -129,16 +129,6 @@ PRESETS = {
     "fast": partial(Config, **FAST),
     "demo": partial(Config, **FAST | DEMO),
 }
-
-
-def choose(name: str, got: str, choices: object) -> None:
-    if got not in choices:
-        raise BadInput(f"--{name}={got} is not known: choose one of {', '.join(choices)}")
-
-
-def at_least(name: str, got: float, least: int) -> None:
-    if got < least:
-        raise BadInput(f"--{name}={got} is too small: give {least} or more")
 
 
 def resolve(config: Config) -> Config:

@@ -20,7 +20,7 @@ import nets
 import runfolder
 from command import BadInput
 from datasets import png
-from training import setup, state
+from training import state
 from training.config import PRESETS, Config, resolve
 from training.state import BEST
 
@@ -42,7 +42,7 @@ def plan(asked: Plan) -> None:
     """Print the plan; raises BadInput if a model that is there differs from it."""
     configs = [config_of(asked, model) for model in asked.models.split()]
     refuse_missing_folds(configs)
-    identity = {"folds": runfolder.checksum(setup.folds_file(asked.run))}
+    identity = {"folds": runfolder.checksum(runfolder.folds_file(asked.run))}
     folders = [runfolder.model_folder(config.run, config.variant, config.fold) for config in configs]
     for folder, config in zip(folders, configs, strict=True):
         state.refuse_other(folder, config, identity)
@@ -65,7 +65,7 @@ def config_of(asked: Plan, model: str) -> Config:
 
 def refuse_missing_folds(configs: list[Config]) -> None:
     """The first fold out of range is told before the first one within it trains for days."""
-    path = setup.folds_file(configs[0].run)
+    path = runfolder.folds_file(configs[0].run)
     last = int(pd.read_csv(path)["fold"].max())
     for config in configs:
         if config.fold > last:

@@ -1,7 +1,6 @@
 """What every training command works with: device, tiles, framing, net, optimiser, loss."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
@@ -63,17 +62,10 @@ def augmentation(config: Config) -> Augment:
     return chosen if config.cutout else replace(chosen, cutout=0.0)
 
 
-def folds_file(run: str) -> Path:
-    path = runfolder.run_folder(run) / "folds.csv"
-    if not path.exists():
-        raise BadInput(f"{path} is missing: run `python -m datasets.folds --run={run} --data=...` first")
-    return path
-
-
 def load_fold(config: Config) -> tuple[Tiles, Tiles]:
     """The tiles on both sides of `config.fold`, as the config limits them."""
     tiles = salt.load_train(config.data)
-    table = folds.read(folds_file(config.run), tiles.names)
+    table = folds.read(runfolder.folds_file(config.run), tiles.names)
     train, validation = (tiles.select(names) for names in folds.members(table, config.fold))
     train = drop_small_masks(train, config.drop_mask_threshold)
     if not len(train):

@@ -22,10 +22,10 @@ from tqdm import tqdm
 import command
 import nets
 import runfolder
-from command import BadInput
+from command import BadInput, choose
 from nets.device import PRECISIONS
 from training import setup
-from training.config import WHERE, Config, choose, resolve
+from training.config import WHERE, Config, resolve
 from training.evaluate import evaluate
 
 Sources = dict[str, dict[str, Any]]  # checkpoint's name -> what it tells beside its weights
@@ -54,7 +54,7 @@ def swa(options: Options) -> None:
         raise BadInput(f"{folder}/final.pt is missing: `make train` this model first")
     sources = distinct(read_details(folder, options.checkpoints))
     details = next(iter(sources.values()))
-    refuse_other_folds(folder, details, options)
+    runfolder.refuse_moved(folder / "final.pt", details["config"], options.run, options.variant, options.fold)
     job = job_of(details, options)
     with runfolder.lock(folder):
         average(folder, job, sources)
@@ -107,16 +107,6 @@ def distinct(sources: Sources) -> Sources:
 def identity(details: dict[str, Any]) -> dict[str, Any]:
     """What is the same in all checkpoints of a training, wherever its data and device are."""
     return {name: value for name, value in details["config"].items() if name not in WHERE}
-
-
-def refuse_other_folds(folder: Path, details: dict[str, Any], options: Options) -> None:
-    """In another place, or with other folds, the average would be scored on tiles that it has trained on."""
-    path = setup.folds_file(options.run)
-    config = details["config"]
-    if (config["variant"], config["fold"]) != (options.variant, options.fold):
-        raise BadInput(f"{folder} holds the model {config['variant']}/fold{config['fold']}: move it back to its place")
-    if config["folds"] != runfolder.checksum(path):
-        raise BadInput(f"{path} is not the one that {folder} was trained with: restore it, or train under another RUN")
 
 
 def mean_weights(states: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ from training.state import Progress
 def train(config: Config) -> None:
     """Train the model that `config` names, or what is left of it."""
     folder = runfolder.model_folder(config.run, config.variant, config.fold)
-    identity = {"folds": runfolder.checksum(setup.folds_file(config.run))}
+    identity = {"folds": runfolder.checksum(runfolder.folds_file(config.run))}
     state.refuse_other(folder, config, identity)
     if (folder / "final.pt").exists():
         print(f"{folder}/final.pt is trained already: nothing to do")

@@ -94,7 +94,7 @@ def test_data_may_be_elsewhere_after_an_interruption(small: Config, tmp_path: Pa
 def test_a_checkpoint_of_another_fold_is_not_averaged(small: Config):
     train(small)
     shutil.copytree(folder_of(small), folder_of(replace(small, fold=1)))
-    with pytest.raises(BadInput, match="holds the model pad/fold0"):
+    with pytest.raises(BadInput, match="is the model pad/fold0: move it back"):
         averaged(replace(small, fold=1))
 
 
