@@ -63,11 +63,11 @@ def tenths_on_grid(stored: Predictions, truth: Tensor, thresholds: Sequence[floa
         pixels, salt = stored.pixels[part], truth[part].numpy().astype(np.int64)
         rows = np.arange(len(pixels)).reshape(-1, 1, 1)
         groups = (2 * rows + salt) * num_bins + above[pixels]
-        counts = np.bincount(groups.ravel(), minlength=len(pixels) * 2 * num_bins).reshape(-1, 2, num_bins)
-        predicted = counts[..., ::-1].cumsum(axis=2)[..., ::-1][..., 1:]  # (n, 2, T)
-        intersection = predicted[:, 1]
-        union = counts[:, 1].sum(axis=1, keepdims=True) + predicted[:, 0]
-        parts.append(metric.tenths_of_counts(torch.from_numpy(intersection), torch.from_numpy(union)).numpy())
+        counts = np.bincount(groups.ravel(), minlength=len(pixels) * 2 * num_bins)
+        counts = torch.from_numpy(counts.reshape(-1, 2, num_bins))
+        predicted = counts.flip(2).cumsum(2).flip(2)[..., 1:]  # (n, 2, T)
+        intersection, union = predicted[:, 1], counts[:, 1].sum(1, keepdim=True) + predicted[:, 0]
+        parts.append(metric.tenths_of_counts(intersection, union).numpy())
     return np.concatenate(parts)
 
 
