@@ -16,7 +16,7 @@ PYTHON    ?= .venv/bin/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test train swa predict ensemble submit all plan prune verify find-lr missing FORCE
+.PHONY: help demo test train swa predict ensemble submit all plan bench prune verify find-lr missing FORCE
 
 RUNS := $(or $(SALTWORKS_RUNS),runs)
 R := $(RUNS)/$(RUN)
@@ -125,6 +125,9 @@ $(R)/submission.csv: $(R)/rules.json
 submit: missing $(R)/submission.csv ## threshold, rules and the submission CSV
 
 all: $(R)/submission.csv ## every model of the grid, and the submission
+
+bench: $(SETUP) ## speed and memory of all presets beside the plain formulations (ARGS="--only=resnet34")
+	$(PYTHON) -m bench $(ARGS)
 
 prune: $(SETUP) ## list checkpoints that no stage needs any more (ARGS=--remove removes them)
 	$(PYTHON) -m training.prune --run=$(RUN) $(ARGS)

@@ -31,7 +31,11 @@ class Draws(NamedTuple):
     gamma: Tensor  # (N,) exponent
 
     def at(self, tiles: Tensor, device: torch.device) -> "Draws":
-        return Draws(*(value[tiles].to(device) for value in self))
+        """What happens to these tiles, moved to `device` in one piece."""
+        values = [value[tiles] for value in self]
+        columns = [value.reshape(len(tiles), -1).float() for value in values]
+        moved = torch.cat(columns, dim=1).to(device).split([column.shape[1] for column in columns], dim=1)
+        return Draws(*(column.view(value.shape).to(value.dtype) for column, value in zip(moved, values, strict=True)))
 
     def warped(self) -> Tensor:
         """Indices of the tiles that the sampling grid changes. Flips are not in it: exact, they need no sampling."""

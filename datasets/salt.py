@@ -8,9 +8,11 @@ Masks are 8- or 16-bit PNG with at most two values, read unchanged: salt is > 0.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +95,19 @@ def load_test(data: Path | str) -> Tiles:
     return refuse_faults(read_test, Path(data))
 
 
+def stream_test(data: Path | str, count: int) -> Iterator[Tiles]:
+    """`load_test` in pieces of `count` tiles, only one of which is in memory at a time."""
+    data = Path(data)
+    names = test_names(data)
+    for first in range(0, len(names), count):
+        yield refuse_faults(partial(read_test_tiles, names=names[first : first + count]), data)
+
+
+def test_names(data: Path | str) -> list[str]:
+    """The ids of sample_submission.csv in its order. Raises BadInput with its first fault."""
+    return refuse_faults(lambda data, faults: list(read_ids(data / "sample_submission.csv", faults)["id"]), Path(data))
+
+
 def verify(data: Path | str) -> list[str]:
     """Every fault of the competition in `data`, each naming its file; [] if it is sound."""
     return examine(Path(data))[2]
@@ -132,13 +147,13 @@ def report(options: Options) -> None:
     )
 
 
-def refuse_faults(read: Callable[[Path, list[str]], Tiles | None], data: Path) -> Tiles:
+def refuse_faults(read: Callable[[Path, list[str]], Any], data: Path) -> Any:
     faults: list[str] = []
-    tiles = read(data, faults)
+    found = read(data, faults)
     if faults:
         more = f" (and {len(faults) - 1} more faults: see python -m datasets.salt)" if len(faults) > 1 else ""
         raise BadInput(faults[0] + more)
-    return tiles
+    return found
 
 
 def read_train(data: Path, faults: list[str]) -> Tiles | None:
@@ -153,7 +168,13 @@ def read_train(data: Path, faults: list[str]) -> Tiles | None:
 
 def read_test(data: Path, faults: list[str]) -> Tiles | None:
     before = len(faults)
-    names = read_ids(data / "sample_submission.csv", faults)["id"]
+    names = list(read_ids(data / "sample_submission.csv", faults)["id"])
+    tiles = read_test_tiles(data, faults, names)
+    return None if len(faults) > before else tiles
+
+
+def read_test_tiles(data: Path, faults: list[str], names: Sequence[str]) -> Tiles | None:
+    before = len(faults)
     images = png.read_folder(data / "test/images", names, png.decode, faults)
     depths = read_depths(data / "depths.csv", names, faults)
     return None if len(faults) > before else Tiles(list(names), png.stack(images), None, depths)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from command import BadInput
 from nets.blocks import ABN, doubled
+from nets.grouped import GroupedConv2d
 from nets.images import IMAGENET_MEAN, IMAGENET_STD
 from nets.timm_encoders import TimmEncoder, timm_encoder
 
@@ -48,6 +49,11 @@ class Encoder(nn.Module):
         own = {id(tensor): key for key, tensor in self.state_dict(keep_vars=True).items()}
         theirs = source.state_dict(keep_vars=True)
         self.source_keys = {key: own[id(tensor)] for key, tensor in theirs.items() if id(tensor) in own}
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The residual blocks, or VGG's stages: parts that leave their input as it is."""
+        return [block for stage in self.stages[1:] for block in stage] if self.double else list(self.stages[1:])
 
     def forward(self, images: Tensor) -> list[Tensor]:
         x = doubled(images) if self.double else images
@@ -105,7 +111,7 @@ class SqueezeExciteBlock(nn.Module):
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         self.conv1, self.bn1 = block.conv1, ABN(block.bn1.num_features)
-        self.conv2, self.bn2 = block.conv2, ABN(block.bn2.num_features)
+        self.conv2, self.bn2 = grouped(block.conv2), ABN(block.bn2.num_features)
         self.conv3, self.bn3 = block.conv3, block.bn3
         self.se_module = block.se_module
         self.downsample = block.downsample
@@ -137,6 +143,7 @@ def resnext(name: str, channels: int) -> Encoder:
     source.features = copy.deepcopy(source.features).to_empty(device=torch.get_default_device())
     restart(source.features)
     features = source.features
+    merge_groups(features)
     features[0] = first_convolution(features[0], channels)
     return Encoder((features[:4], *features[4:]), source, (64, 256, 512, 1024, 2048), double=True)
 
@@ -165,6 +172,20 @@ def first_convolution(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
         return conv
     bias = conv.bias is not None
     return nn.Conv2d(channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=bias)
+
+
+def grouped(conv: nn.Conv2d) -> nn.Conv2d:
+    """`conv` itself, or with its parameters in the form that CPUs are faster with."""
+    return conv if conv.groups == 1 else GroupedConv2d.like(conv)
+
+
+def merge_groups(module: nn.Module) -> None:
+    """`grouped` for all convolutions below `module`."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d):
+            setattr(module, name, grouped(child))
+        else:
+            merge_groups(child)
 
 
 def restart(module: nn.Module) -> None:

@@ -44,6 +44,13 @@ class FastNet(nn.Module):
             conv_norm(HYPERCOLUMN, HYPERCOLUMN), nn.ReLU(), nn.Conv2d(HYPERCOLUMN, 4 * classes, 1), nn.PixelShuffle(2)
         )
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The parts whose activations are worth computing again (see nets.recompute)."""
+        stages = (self.stage1, self.stage2, self.stage3, self.stage4)
+        residuals = [block for stage in stages for block in stage if isinstance(block, Residual)]
+        return [*residuals, self.decoder4, self.decoder3, self.decoder2, self.decoder1]
+
     def forward(self, images: Tensor) -> Output:
         check_images(images, self.channels, multiple=2)
         e0 = self.stem(self.normalise(images))  # 1/2

@@ -4,11 +4,10 @@ The network of the 9th place in Kaggle's TGS salt identification challenge (2018
 Parameters: 131,814,263 with SENet154, 30,640,199 with ResNet34.
 """
 
-import torch
 from torch import Tensor, nn
 
 from nets import encoders
-from nets.blocks import HEAD_DROPOUT, Join, ObjectContext, conv3x3, decoder, enlarge, head, plain_decoder
+from nets.blocks import HEAD_DROPOUT, Head, Hypercolumn, Join, ObjectContext, conv3x3, decoder, plain_decoder
 from nets.images import Normalise, check_counts, check_images
 from nets.output import Output
 
@@ -54,15 +53,21 @@ class SaltNet(nn.Module):
             self.decoder1 = Join(conv3x3(f + sum(first), f), nn.ReLU())
 
         widths = (f, f, 2 * f, 4 * f, 8 * f)  # of decoder1..5
-        self.level_heads = nn.ModuleList(head(width, f, classes) for width in widths)
-        self.fuse_pixel = nn.Sequential(nn.Dropout2d(HEAD_DROPOUT), nn.Conv2d(sum(widths), 4 * f, 1))
+        self.level_heads = nn.ModuleList(Head(width, f, classes) for width in widths)
+        self.fuse_pixel = Hypercolumn(sum(widths), 4 * f)
         self.fuse_image = nn.Sequential(nn.Dropout(HEAD_DROPOUT), nn.Linear(32 * f, 2 * f), nn.ReLU())
         self.image_head = nn.Linear(2 * f, 1)
-        self.head = head(4 * f + 2 * f, f, classes)
+        self.head = Head(4 * f + 2 * f, f, classes)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The parts whose activations are worth computing again (see nets.recompute)."""
+        decoders = (self.center[1], self.decoder5, self.decoder4, self.decoder3, self.decoder2, self.decoder1)
+        return [*self.encoder.blocks, *decoders]
 
     def forward(self, images: Tensor) -> Output:
         check_images(images, self.channels, MULTIPLE)
-        height, width = images.shape[-2:]
+        size = images.shape[-2:]
 
         *first, second, third, fourth, fifth = self.encoder(self.normalise(images))
         fifth = self.encoder5(fifth)
@@ -73,9 +78,9 @@ class SaltNet(nn.Module):
         decoded2 = self.decoder2(decoded3, second)
         decoded1 = self.decoder1(decoded2, *first)
 
-        levels = [enlarge(x, (height, width)) for x in (decoded1, decoded2, decoded3, decoded4, decoded5)]
-        level_logits = tuple(head(level) for head, level in zip(self.level_heads, levels, strict=True))
-        pixel = self.fuse_pixel(torch.cat(levels, dim=1))
+        levels = (decoded1, decoded2, decoded3, decoded4, decoded5)
+        level_logits = tuple(head([level], size) for head, level in zip(self.level_heads, levels, strict=True))
+        pixel = self.fuse_pixel(levels, size)
         image = self.fuse_image(fifth.mean(dim=(2, 3)))
-        logits = self.head(pixel, image[:, :, None, None].expand(-1, -1, height, width))
+        logits = self.head([pixel, image[:, :, None, None]], size)
         return Output(logits, level_logits, self.image_head(image).squeeze(1))

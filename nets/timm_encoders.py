@@ -34,6 +34,11 @@ class TimmEncoder(nn.Module):
         settings = net.pretrained_cfg
         self.mean, self.std = settings["mean"], settings["std"]
 
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """None that all of timm's nets have."""
+        return []
+
     def forward(self, images: Tensor) -> list[Tensor]:
         maps = self.net(doubled(images))
         maps = [maps[position] for position in self.positions]

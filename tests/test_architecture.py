@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STAGES = ("training", "inference", "postprocess")
 FOUNDATIONS = {"datasets": set(), "nets": {"datasets"}, "losses": {"datasets"}}
-MAY_IMPORT = FOUNDATIONS | {stage: set(FOUNDATIONS) for stage in STAGES}
+MAY_IMPORT = FOUNDATIONS | {stage: set(FOUNDATIONS) for stage in STAGES} | {"bench": {*FOUNDATIONS, "training"}}
 ROOT_MODULES = {"command", "runfolder"}
 
 

@@ -64,6 +64,8 @@ class Config:
     precision: str = "auto"  # bf16, fp16, float32; auto = bf16 where the device computes in it
     threads: int = 0  # CPU threads, part of the result's identity; 0 = the machine's cores
     seed: int = 0
+    compile: bool = False  # by torch.compile: faster steps after minutes of compiling; needs a C++ compiler
+    recompute: bool = False  # activations in the backward pass instead of keeping them: less memory, a third slower
 
     def __post_init__(self) -> None:
         choose("variant", self.variant, VARIANTS)
@@ -138,7 +140,7 @@ def resolve(config: Config) -> Config:
     return replace(config, device=device, precision=precision, threads=config.threads or num_cores())
 
 
-WHERE = {"data", "run", "device"}  # where things are, not what they are
+WHERE = {"data", "run", "device", "recompute"}  # where things are and how they fit there, not what they are
 
 
 AUTO = {"threads": 0, "precision": "auto"}  # what agrees with anything

@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 import command
 import runfolder
-from command import BadInput
+from command import BadInput, at_least
 from training import setup
-from training.config import PRESETS, Config, at_least, resolve
+from training.config import PRESETS, Config, resolve
 from training.state import table
 from training.train import epoch_groups, seed_epoch, set_rate, train_step
 

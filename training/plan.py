@@ -20,6 +20,7 @@ import nets
 import runfolder
 from command import BadInput
 from datasets import png
+from nets.recompute import recompute
 from training import state
 from training.config import PRESETS, Config, resolve
 from training.state import BEST
@@ -110,6 +111,8 @@ def measure(config: Config) -> tuple[int, int]:
     """(parameters, bytes that one image's forward pass keeps for the backward pass in float32), nothing computed."""
     with torch.device("meta"):
         net = nets.build(config.net, **config.net_arguments)
+        if config.recompute:
+            recompute(net.blocks)
         images = torch.empty(2, 3, config.image_size, config.image_size)
     return sum(parameter.numel() for parameter in net.parameters()), saved_bytes(net, images) // len(images)
 

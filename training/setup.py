@@ -1,5 +1,7 @@
 """What every training command works with: device, tiles, framing, net, optimiser, loss."""
 
+import os
+import shutil
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,6 +18,7 @@ from datasets.augment import AUGMENTATIONS, Augment
 from datasets.framing import Framing
 from datasets.salt import Tiles
 from nets.device import fabric as make_fabric
+from nets.recompute import recompute
 from training.config import OPTIMIZERS, Config
 
 
@@ -35,13 +38,21 @@ class Job:
     validation: Tiles
 
 
-def prepare(config: Config) -> Job:
-    """All parts of the model's training, at its beginning. `config` has no `auto` left (see config.resolve)."""
+def prepare(config: Config, data: tuple[Tiles, Tiles] | None = None) -> Job:
+    """All parts of the model's training, at its beginning. `config` has no `auto` left (see config.resolve).
+
+    `data` are training and validation tiles, by default those of the config's fold.
+    """
     fabric = make_fabric(config.device, config.precision, config.threads)
-    train, validation = load_fold(config)
+    train, validation = data or load_fold(config)
     net = build_net(config).to(memory_format=torch.channels_last)
     # Decay applies to every parameter, as in the recipe.
     optimizer = OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    if config.recompute:
+        recompute(net.blocks)
+    if config.compile:
+        refuse_missing_compiler(fabric.device)
+        net.compile()
     model, optimizer = fabric.setup(net, optimizer)
     return Job(
         config=config,
@@ -55,6 +66,12 @@ def prepare(config: Config) -> Job:
         train=train.to(fabric.device),
         validation=validation.to(fabric.device),
     )
+
+
+def refuse_missing_compiler(device: torch.device) -> None:
+    names = (os.environ.get("CXX", "c++"), "g++", "clang++")
+    if device.type == "cpu" and not any(shutil.which(name) for name in names):
+        raise BadInput("--compile needs a C++ compiler, got none: install one (g++) or leave the flag out")
 
 
 def augmentation(config: Config) -> Augment:

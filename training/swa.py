@@ -65,6 +65,7 @@ def job_of(details: dict[str, Any], options: Options) -> setup.Job:
     names = {field.name for field in fields(Config)}
     stored = {name: value for name, value in details["config"].items() if name in names}
     here = {"data": options.data, "run": options.run, "device": options.device, "weights": "none", "start": ""}
+    here |= {"compile": False, "recompute": False}  # one pass without gradients would pay for neither
     precision = {"precision": options.precision} if options.precision else {}
     return setup.prepare(resolve(Config(**stored | here | precision)))
 

@@ -80,7 +80,7 @@ def test_a_checkpoint_of_another_fold_is_refused(options: Options):
 
 def test_a_failure_half_way_leaves_no_sign_of_completeness(options: Options, monkeypatch: pytest.MonkeyPatch):
     predict(options)
-    monkeypatch.setattr(salt, "load_test", lambda data: (_ for _ in ()).throw(BadInput("cut")))
+    monkeypatch.setattr(tta, "predict", lambda *_: (_ for _ in ()).throw(BadInput("cut")))
     with pytest.raises(BadInput, match="cut"):
         predict(options)
     assert not (runfolder.model_folder("r", "pad", 1) / "test.csv").exists()
@@ -98,3 +98,19 @@ def test_tiles_of_another_size_are_refused(options: Options):
     save_net(runfolder.model_folder("r", "pad", 1) / "swa.pt", "pad", tile_size=(96, 96))
     with pytest.raises(BadInput, match=r"trained on tiles of \(96, 96\) px, got \(101, 101\)"):
         predict(options)
+
+
+def test_test_tiles_come_in_pieces_and_faults_before_work(options: Options, monkeypatch: pytest.MonkeyPatch):
+    """The same probabilities whatever the pieces, of which one is in memory; a bad tile keeps what was there."""
+    predict(options)
+    folder = runfolder.model_folder("r", "pad", 1)
+    whole = (folder / "test.npy").read_bytes()
+    monkeypatch.setattr("inference.predict.CHUNK", 4)
+    predict(options)
+    assert (folder / "test.npy").read_bytes() == whole
+    name = salt.load_test(options.data).names[-1]
+    path = Path(options.data) / "test/images" / f"{name}.png"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(BadInput, match=f"{name}.png .* is not a whole PNG"):
+        predict(options)
+    assert (folder / "test.npy").read_bytes() == whole and (folder / "test.csv").exists()

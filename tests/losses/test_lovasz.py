@@ -2,25 +2,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from bench.plain import lovasz_hinge as slow_hinge
+from bench.plain import symmetric_lovasz as slow_symmetric
 from losses.lovasz import _descending, lovasz_hinge, symmetric_lovasz
-
-
-def slow_hinge(logits, mask):
-    """One image, word by word from Berman et al., algorithm 1: Jaccard losses of growing sets and their differences."""
-    logits, mask = logits.flatten(), mask.flatten().to(logits.dtype)
-    errors, order = (1 - logits * (2 * mask - 1)).sort(descending=True, stable=True)
-    mask = mask[order]
-    intersection = mask.sum() - mask.cumsum(0)
-    union = mask.sum() + (1 - mask).cumsum(0)
-    jaccard = 1 - intersection / union
-    weights = torch.cat([jaccard[:1], jaccard[1:] - jaccard[:-1]])
-    return torch.dot(F.elu(errors) + 1, weights)
-
-
-def slow_symmetric(logits, mask, non_empty_only=False):
-    pairs = [(o, t) for o, t in zip(logits, mask, strict=True) if t.any() or not non_empty_only]
-    halves = [slow_hinge(o, t) + slow_hinge(-o, 1 - t) for o, t in pairs]
-    return torch.stack(halves).mean() / 2 if halves else logits.sum() * 0
 
 
 def masks(size=20):

@@ -4,18 +4,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from bench.plain import object_context
 from nets import blocks
 from nets.blocks import ABN, Join, ObjectContext
-
-
-def materialised(module: ObjectContext, x: torch.Tensor) -> torch.Tensor:
-    """The object context as its paper writes it, with the whole attention matrix."""
-    count, _, height, width = x.shape
-    key, value = module.key(x).flatten(2), module.value(x).flatten(2)  # (N, C / 2, H W)
-    similarity = torch.einsum("ncp,ncq->npq", key, key) / key.shape[1] ** 0.5
-    found = torch.einsum("npq,ncq->ncp", similarity.softmax(dim=-1), value)
-    context = module.context(found.reshape(count, -1, height, width))
-    return module.merge(torch.cat([context, x], dim=1))
+from nets.enlarged import enlarge
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -24,7 +16,7 @@ def test_object_context_equals_materialised_softmax(layout):
     module = ObjectContext(12, dropout=0.0).double()
     nn.init.normal_(module.context.weight)
     x = torch.randn(2, 12, 5, 7, dtype=torch.float64).to(memory_format=layout).requires_grad_()
-    fused, plain = module(x), materialised(module, x)
+    fused, plain = module(x), object_context(module, x)
     torch.testing.assert_close(fused, plain)
     direction = torch.randn_like(fused)
     inputs = [x, *module.parameters()]
@@ -74,7 +66,7 @@ def test_dropout_is_of_whole_maps_and_only_behind_the_merge():
     dropouts = [module for module in ObjectContext(8, 0.3).modules() if isinstance(module, nn.Dropout2d | nn.Dropout)]
     assert [(type(module), module.p) for module in dropouts] == [(nn.Dropout2d, 0.3)]
     assert blocks.decoder(8, 8, 8)[2].merge[2].p == 0.2
-    assert blocks.head(8, 8, 1)[0].p == 0.5
+    assert blocks.Head(8, 8, 1)[0].p == 0.5
 
 
 def test_abn_is_norm_then_leaky_relu():
@@ -111,5 +103,5 @@ def test_decoder_doubles_the_size_and_compiles_as_one_graph():
 
 def test_enlarge_is_free_at_the_same_size():
     x = torch.rand(1, 2, 4, 6)
-    assert blocks.enlarge(x, x.shape[-2:]) is x
-    assert blocks.enlarge(x, (8, 6)).shape == (1, 2, 8, 6)
+    assert enlarge(x, x.shape[-2:]) is x
+    assert enlarge(x, (8, 6)).shape == (1, 2, 8, 6)

@@ -77,9 +77,9 @@ PARTS = {
     "decoder4": DECODER,
     "decoder3": DECODER,
     "level_heads": HEAD * 5,
-    "fuse_pixel": ["Dropout2d 0.5"],
+    "fuse_pixel": ["Dropout2d 0.5"] * 5,  # one for each level, which together are one over all channels
     "fuse_image": ["Dropout 0.5", "ReLU"],
-    "head": HEAD,
+    "head": ["Dropout2d 0.5", *HEAD],  # of the pixels' and the image's features
 }
 OF_ENCODER = {
     "resnet34": {**PARTS, "decoder2": ["ABN", "ABN"], "decoder1": DECODER},

@@ -1,0 +1,1 @@
+"""Speed and memory of Saltworks beside the plain formulations of the same functions."""
