@@ -34,8 +34,8 @@ class Draws(NamedTuple):
         """What happens to these tiles, moved to `device` in one piece."""
         values = [value[tiles] for value in self]
         columns = [value.reshape(len(tiles), -1).float() for value in values]
-        moved = torch.cat(columns, dim=1).to(device).split([column.shape[1] for column in columns], dim=1)
-        return Draws(*(column.view(value.shape).to(value.dtype) for column, value in zip(moved, values, strict=True)))
+        parts = moved(torch.cat(columns, dim=1), device).split([column.shape[1] for column in columns], dim=1)
+        return Draws(*(part.view(value.shape).to(value.dtype) for part, value in zip(parts, values, strict=True)))
 
     def warped(self) -> Tensor:
         """Indices of the tiles that the sampling grid changes. Flips are not in it: exact, they need no sampling."""
@@ -137,7 +137,7 @@ class Augment:
         if len(tiles) == 0:
             return
         (channels, height, width), device = images.shape[1:], images.device
-        centre, tiles = draws.cutout_centre[tiles].to(device), tiles.to(device)
+        centre, tiles = moved(draws.cutout_centre[tiles], device), moved(tiles, device)
         columns = _covers(centre[:, 0], width, self.cutout_size)
         rows = _covers(centre[:, 1], height, self.cutout_size)
         square = rows[:, :, None] & columns[:, None, :]
@@ -147,13 +147,18 @@ class Augment:
         fill = self.cutout_fill
         if channels != len(fill):
             fill = (sum(fill) / len(fill),) * channels
-        fill = torch.tensor(fill, dtype=images.dtype, device=device)[:, None, None]
+        fill = moved(torch.tensor(fill, dtype=images.dtype), device)[:, None, None]
         images[tiles] = torch.where(square[:, None], fill, images[tiles])
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """x of the CPU on `device`; a GPU gets it in passing, where an ordinary copy would wait for all work before it."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 def flip(images: Tensor, masks: Tensor, draws: Draws) -> None:
     """Mirror the drawn tiles left to right, in place. Exact, so not left to the sampling grid, which interpolates."""
-    tiles = draws.flip.nonzero()[:, 0].to(images.device)
+    tiles = moved(draws.flip.nonzero()[:, 0], images.device)
     images[tiles] = images[tiles].flip(-1)
     masks[tiles] = masks[tiles].flip(-1)
 
@@ -164,7 +169,7 @@ def warp(images: Tensor, masks: Tensor, draws: Draws, step: int) -> None:
     if len(tiles) == 0:
         return
     grid = sampling_grid(draws.at(tiles, images.device), *masks.shape[-2:], step).to(images.dtype)
-    tiles = tiles.to(images.device)
+    tiles = moved(tiles, images.device)
     images[tiles] = sample(images[tiles], grid, "bilinear").clamp_(0, 1)
     masks[tiles] = sample(masks[tiles, None].to(images.dtype), grid, "nearest")[:, 0].to(masks.dtype)
 
@@ -207,7 +212,7 @@ def brighten(images: Tensor, draws: Draws) -> None:
     tiles = draws.brightened()
     if len(tiles) == 0:
         return
-    drawn, tiles = draws.at(tiles, images.device), tiles.to(images.device)
+    drawn, tiles = draws.at(tiles, images.device), moved(tiles, images.device)
     shift, scale, gamma = (value.to(images.dtype)[:, None, None, None] for value in drawn[-3:])
     grey = images[tiles].add_(shift).clamp_(0, 1).mul_(scale).clamp_(0, 1)
     images[tiles] = grey.pow_(gamma)

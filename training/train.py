@@ -22,6 +22,7 @@ import command
 import nets
 import runfolder
 from command import BadInput
+from datasets.augment import moved
 from losses import metric
 from training import setup, state
 from training.config import PRESETS, Config, resolve
@@ -110,7 +111,7 @@ def train_step(job: Job, group: tuple[Tensor, ...], generator: torch.Generator, 
     size = sum(len(indices) for indices in group)
     total = torch.zeros(2, device=job.fabric.device)
     for part, indices in enumerate(group, start=1):
-        indices = indices.to(job.fabric.device)
+        indices = moved(indices, job.fabric.device)
         images, masks = job.augment(job.train.batch(indices), job.train.masks[indices], generator)
         with job.fabric.no_backward_sync(job.model, enabled=part < len(group)):
             output = forward(job, images, image_size)

@@ -11,7 +11,7 @@ from competition import write_competition
 import nets
 import runfolder
 from command import BadInput
-from datasets import folds, framing, predictions, salt
+from datasets import folds, framing, png, predictions, salt
 from inference.predict import Options, predict
 from nets import tta
 
@@ -106,8 +106,13 @@ def test_test_tiles_come_in_pieces_and_faults_before_work(options: Options, monk
     folder = runfolder.model_folder("r", "pad", 1)
     whole = (folder / "test.npy").read_bytes()
     monkeypatch.setattr("inference.predict.CHUNK", 4)
+    lengths = []
+    read = png.read_folder
+    counted = lambda folder, names, *rest: lengths.append(len(names)) or read(folder, names, *rest)  # noqa: E731
+    monkeypatch.setattr(png, "read_folder", counted)
     predict(options)
     assert (folder / "test.npy").read_bytes() == whole
+    assert lengths[2:] == [4, 2, 4, 2]  # behind the labelled images and masks: checked, then predicted
     name = salt.load_test(options.data).names[-1]
     path = Path(options.data) / "test/images" / f"{name}.png"
     path.write_bytes(path.read_bytes()[:50])

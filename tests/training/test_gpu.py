@@ -1,0 +1,50 @@
+"""What only a GPU can show; skipped where there is none."""
+
+import pytest
+import torch
+from small_run import SMALL
+
+from training import setup
+from training.bench import Bench, synthetic_tiles
+from training.config import resolve
+from training.train import epoch_groups, seed_epoch, train_step
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+NETS = [SMALL, {"net": "saltnet", "encoder": "resnet18", "weights": "none", "batch": 4}]
+
+
+def job_on(device: str, settings: dict) -> setup.Job:
+    config = resolve(Bench(**settings | {"device": device, "precision": "float32", "augmentation": "saltnet"}))
+    tiles = synthetic_tiles(config)
+    return setup.prepare(config, (tiles, tiles))
+
+
+@pytest.mark.parametrize("settings", NETS)
+def test_a_step_never_waits_for_the_gpu(settings):
+    job = job_on("cuda", settings)
+    generator = seed_epoch(0, 0)
+    groups = epoch_groups(len(job.train), job.config.batch, 1, generator)
+    job.model.train()
+    train_step(job, groups[0], generator, job.config.image_size)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for group in groups[1:4]:
+            train_step(job, group, generator, job.config.image_size)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_the_gpu_augments_and_computes_as_the_cpu_does():
+    outcomes = []
+    for device in ("cpu", "cuda"):
+        job = job_on(device, SMALL)
+        generator = seed_epoch(0, 0)
+        group = epoch_groups(len(job.train), job.config.batch, 1, generator)[0]
+        images, masks = job.augment(
+            *(x[group[0].to(device)] for x in (job.train.images / 255, job.train.masks)), generator
+        )
+        job.model.eval()
+        output = job.model(job.framing.frame(images))
+        outcomes.append([x.detach().cpu() for x in (images, masks, output.logits)])
+    for cpu, cuda in zip(*outcomes, strict=True):
+        torch.testing.assert_close(cuda.float(), cpu.float(), rtol=1e-3, atol=2e-3)
