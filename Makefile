@@ -14,6 +14,10 @@ VARIANT   ?=
 ARGS      ?=
 PYTHON    ?= .venv/bin/python
 
+ifneq ($(words $(RUN)),1)
+$(error RUN="$(RUN)" is not one word: Make takes no spaces in it)
+endif
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo test train swa predict ensemble submit all plan bench prune verify find-lr missing FORCE
@@ -105,7 +109,7 @@ $(MODELS:%=$(R)/%/test.csv): %/test.csv: %/swa.pt $(call again,predict)
 
 # The ensemble is made again when other models go in, not only when theirs are newer.
 $(R)/models.txt: $(if $(filter-out $(shell cat "$(R)/models.txt" 2>/dev/null),$(MODELS))$(filter-out $(MODELS),$(shell cat "$(R)/models.txt" 2>/dev/null)),FORCE)
-	@test -n "$(MODELS)" || { echo "error: $(R) has no trained model: run \`make train FOLD=0 RUN=$(RUN)\` first" >&2; exit 1; }
+	@test -n "$(MODELS)" || { echo "error: $(R) has no trained model: run \`make train FOLD=0 RUN=$(RUN) PRESET=... DATA=...\` first" >&2; exit 1; }
 	@mkdir -p $(@D) && echo "$(MODELS)" > $@
 
 ensemble: missing $(R)/ensemble.json ## mean over the models
@@ -120,11 +124,17 @@ $(R)/rules.json: $(R)/threshold.json $(call again,submit)
 	$(PYTHON) -m postprocess.rules --run=$(RUN) --data="$(DATA)" $(call args,submit)
 
 $(R)/submission.csv: $(R)/rules.json
+	$(eval MADE := yes)
 	$(PYTHON) -m postprocess.submit --run=$(RUN) --data="$(DATA)"
 
+# What the recipe above has not just printed, it prints when there is nothing to do.
+show = $(if $(MADE),,@echo "Nothing to do: $(R)/submission.csv is up to date."; $(PYTHON) -m postprocess.submit --run=$(RUN) --data="$(DATA)" --show)
+
 submit: missing $(R)/submission.csv ## threshold, rules and the submission CSV
+	$(show)
 
 all: $(R)/submission.csv ## every model of the grid, and the submission
+	$(show)
 
 bench: $(SETUP) ## speed and memory of all presets beside the plain formulations (ARGS="--only=resnet34")
 	$(PYTHON) -m bench $(ARGS)
@@ -135,7 +145,7 @@ prune: $(SETUP) ## list checkpoints that no stage needs any more (ARGS=--remove 
 ABSENT := $(filter-out $(TRAINED),$(WHOLE))
 
 missing: | $(SETUP)
-	@if [ -z "$(MODELS)" ]; then echo "error: $(R) has no trained model: run \`make train FOLD=0 RUN=$(RUN)\` first" >&2; exit 1; fi
+	@if [ -z "$(MODELS)" ]; then echo "error: $(R) has no trained model: run \`make train FOLD=0 RUN=$(RUN) PRESET=... DATA=...\` first" >&2; exit 1; fi
 	@if [ -n "$(ABSENT)" ] && [ -z "$(GIVEN)" ]; then echo "NOTE: $(words $(TRAINED)) of $(words $(TRAINED) $(ABSENT)) models are trained and used; missing: $(ABSENT)" >&2; fi
 
 FORCE:

@@ -10,7 +10,9 @@ Fire builds the dataclass only; the function runs after every flag has been unde
 
 import dataclasses
 import difflib
+import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -20,7 +22,8 @@ import fire
 from fire.decorators import SetParseFns
 
 Options = type | partial  # an options dataclass, or one with other defaults
-HELP = {"-h", "--help", "--"}  # "--" begins Fire's own flags
+HELP = {"-h", "--help"}
+COMMENT = re.compile(r"^    (\w+): .*?  # (.*)$", re.MULTILINE)  # of a dataclass's field
 
 
 class BadInput(ValueError):
@@ -47,6 +50,9 @@ def run(function: Callable[[Any], None], options: Options | dict[str, Options], 
     SALTWORKS_TRACEBACK=1 in the environment shows the traceback as well.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if HELP & set(argv):
+        print(help_text(options, argv[0]))
+        return
     try:
         check(options, argv)
         function(fire.Fire(typed(options), command=argv, name=sys.argv[0], serialize=lambda _: None))
@@ -59,10 +65,35 @@ def run(function: Callable[[Any], None], options: Options | dict[str, Options], 
         sys.exit(130)
 
 
+def help_text(options: Options | dict[str, Options], preset: str) -> str:
+    """What the command's module says of itself, and a line per flag: its default and the comment beside its field."""
+    about = [(sys.modules["__main__"].__doc__ or "").strip(), ""]
+    if isinstance(options, dict):
+        name = preset if preset in options else next(iter(options))
+        others = ", ".join(other for other in options if other != name)
+        about.append(f"Flags, with the defaults of the preset {name} (others: {others}):")
+        options = options[name]
+    else:
+        about.append("Flags, with their defaults:")
+    chosen, comments = getattr(options, "keywords", {}), field_comments(options)
+    lines = []
+    for field in fields(options):
+        value = chosen.get(field.name, "..." if field.default is dataclasses.MISSING else field.default)
+        lines.append((f"  --{field.name}={value}".ljust(34) + f"  {comments.get(field.name, '')}").rstrip())
+    return "\n".join(about + lines)
+
+
+def field_comments(options: Options) -> dict[str, str]:
+    """The comment on the line of each field, of base classes too."""
+    cls = options.func if isinstance(options, partial) else options
+    found = {}
+    for base in reversed(cls.__mro__[:-1]):
+        found |= dict(COMMENT.findall(inspect.getsource(base)))
+    return found
+
+
 def check(options: Options | dict[str, Options], argv: list[str]) -> None:
     """Refuse unknown presets, flags and stray words before Fire sees them."""
-    if HELP & set(argv):
-        return
     if isinstance(options, dict):
         name = argv[0] if argv else "no preset"
         if name not in options:

@@ -36,7 +36,7 @@ class Options:
     rounds: int = 3  # turns of each configuration
     repeats: int = 3  # timed steps of a measurement
     only: str = ""  # names of configurations, separated by spaces; empty = all, and the parts
-    device: str = "auto"
+    device: str = "auto"  # auto, cpu, cuda or mps
     json: str = ""  # the file to append rows to; empty = runs/bench/TIME.jsonl
 
     def __post_init__(self) -> None:

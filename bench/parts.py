@@ -7,7 +7,6 @@ augmentation of 32 tiles: forward, and backward where there is one. Attention's 
 process's peak.
 """
 
-import resource
 import statistics
 import sys
 import time
@@ -39,7 +38,7 @@ FIGURES = ("train_images_per_second", "predict_images_per_second", "peak_gb")
 @dataclass(frozen=True, kw_only=True)
 class Options:
     repeats: int = 7  # pairs
-    device: str = "auto"
+    device: str = "auto"  # auto, cpu, cuda or mps
     json: str = ""  # a file of JSON lines to append the rows to
 
     def __post_init__(self) -> None:
@@ -88,7 +87,7 @@ def measure(options: Options) -> None:
         row = dict.fromkeys((*KEYS, *FIGURES)) | {"part": name, "kind": "ratio", "device": device}
         row |= {"threads": torch.get_num_threads(), "hardware": hardware(torch.device(device))}
         row |= speed(part, device, options.repeats)
-        if name == "attention" and device == "cpu":
+        if name == "attention" and device == "cpu" and sys.platform == "linux":
             row |= memory(name)
         row["made with"] = runfolder.provenance()
         print(text(row), flush=True)
@@ -128,16 +127,18 @@ def memory(name: str) -> dict[str, Any]:
 
 
 def growth(name: str, form: str) -> int:
-    """Bytes by which one pass of the part raises this process's peak, after a pass over next to nothing."""
+    """Bytes by which the memory of this process grows at most in one pass of the part."""
     work = PARTS[name](form, "cpu")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far, of importing torch, is forgotten
     before = peak()
     work()
     return peak() - before
 
 
 def peak() -> int:
-    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return found if sys.platform == "darwin" else 1024 * found
+    """Bytes in memory at most since the peak was last forgotten."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
 
 
 def text(row: dict[str, Any]) -> str:

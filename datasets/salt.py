@@ -132,6 +132,7 @@ def examine(data: Path) -> tuple[Tiles | None, Tiles | None, list[str]]:
 
 def report(options: Options) -> None:
     """Print what is there, or every fault and raise BadInput."""
+    refuse_missing_folder(Path(options.data))
     train, test, faults = examine(Path(options.data))
     for fault in faults:
         print(fault)
@@ -147,11 +148,20 @@ def report(options: Options) -> None:
     )
 
 
+def refuse_missing_folder(data: Path) -> None:
+    if not data.is_dir():
+        raise BadInput(
+            f"--data={data} is not a folder: unpack the files of Kaggle's tgs-salt-identification-challenge there, "
+            "or give the folder that has them"
+        )
+
+
 def refuse_faults(read: Callable[[Path, list[str]], Any], data: Path) -> Any:
+    refuse_missing_folder(data)
     faults: list[str] = []
     found = read(data, faults)
     if faults:
-        more = f" (and {len(faults) - 1} more faults: see python -m datasets.salt)" if len(faults) > 1 else ""
+        more = f" (and {len(faults) - 1} more faults: `make verify DATA=...` lists them)" if len(faults) > 1 else ""
         raise BadInput(faults[0] + more)
     return found
 

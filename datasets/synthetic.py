@@ -36,8 +36,8 @@ CONTENT = {"train", "test", "train.csv", "depths.csv", "sample_submission.csv", 
 class Options:
     data: str  # the folder to make; one that this command made before is replaced
     num_train: int = 400  # labelled tiles
-    num_test: int = 100
-    seed: int = 0
+    num_test: int = 100  # test tiles
+    seed: int = 0  # of everything drawn
     tile_size: int = 101  # pixels, both sides
 
 

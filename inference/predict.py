@@ -34,11 +34,11 @@ class Options:
 
     data: str = "datasets/tgs"  # a folder in Kaggle's layout
     run: str = "saltnet"  # folder under runs/
-    variant: str = "pad"
-    fold: int = 0
+    variant: str = "pad"  # pad or resize
+    fold: int = 0  # that validated the model
     checkpoint: str = "swa"  # name without .pt
     batch: int = 0  # tiles at once, each with its flip; 0 = as in training
-    device: str = "auto"
+    device: str = "auto"  # auto, cpu, cuda or mps
     precision: str = ""  # bf16, fp16, float32; empty = as in training
 
     def __post_init__(self) -> None:

@@ -141,10 +141,10 @@ def report(folder: Path, found: dict[str, Any]) -> None:
             print(f"{entry['rule']:16}{entry['why']}")
             continue
         gain = entry["gain"]
+        does = f"applied, changes {entry['changed in test']} test tiles" if entry["kept"] else "not applied"
         print(
-            f"{entry['rule']:16}{gain['mean']:+.4f} (95 % {gain['low']:+.4f} to {gain['high']:+.4f}), changes "
-            f"{entry['changed out of fold']} tiles out of fold: "
-            + (f"kept, changes {entry['changed in test']} test tiles" if entry["kept"] else "not kept")
+            f"{entry['rule']:16}{gain['mean']:+.4f} (95 % {gain['low']:+.4f} to {gain['high']:+.4f}) on "
+            f"{entry['changed out of fold']} tiles that it changes out of fold: {does}"
         )
     print(f"{'out of fold':16}{scores.text(found['out of fold'])}, threshold {found['threshold']:.2f}")
     print(f"wrote {', '.join(str(folder / file) for file in WRITTEN)}")

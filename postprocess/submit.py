@@ -36,11 +36,13 @@ def submit(options: Options) -> None:
     folder = stages.existing_run(options.run)
     path = folder / "submission.csv"
     ensemble, found = read_figures(folder)
+    names = salt.test_names(options.data)
     if options.show:
         refuse_older(folder)
+        refuse_other_data(path, names)
     else:
         with runfolder.lock(folder):
-            write(path, sample_ids(Path(options.data)), *read_masks(folder))
+            write(path, names, *read_masks(folder))
     summarise(folder, read_texts(path), ensemble, found)
 
 
@@ -60,15 +62,6 @@ def read_masks(folder: Path) -> tuple[list[str], np.ndarray]:
         remedy = f"run {stages.again(folder, 'masks.npy')} again"
         raise BadInput(f"{path} is {masks.dtype} {masks.shape}, expected uint8 ({len(names)}, H, W): {remedy}")
     return names, masks
-
-
-def sample_ids(data: Path) -> list[str]:
-    """The ids of sample_submission.csv, in its order."""
-    faults: list[str] = []
-    names = salt.read_ids(data / "sample_submission.csv", faults)["id"].tolist()
-    if faults:
-        raise BadInput(faults[0])
-    return names
 
 
 def write(path: Path, order: Sequence[str], names: Sequence[str], masks: np.ndarray) -> None:
@@ -112,6 +105,11 @@ def refuse_older(folder: Path) -> None:
         raise BadInput(f"{path} is older than rules.json beside it: run {stages.again(folder, path.name)} again")
 
 
+def refuse_other_data(path: Path, names: Sequence[str]) -> None:
+    if read_texts(path)["id"].tolist() != list(names):
+        raise BadInput(f"{path} is of other test tiles than this --data: give its own, or another RUN")
+
+
 def summarise(folder: Path, table: pd.DataFrame, ensemble: dict[str, Any], found: dict[str, Any]) -> None:
     models = [one["model"] for one in ensemble["models"]]
     missing = [name for name, why in ensemble["left out"].items() if why != OUTSIDE]
@@ -122,7 +120,11 @@ def summarise(folder: Path, table: pd.DataFrame, ensemble: dict[str, Any], found
         f"out-of-fold metric {scores.text(found['out of fold'])}; "
         f"all masks empty {scores.text(found['all empty'])} on the same tiles"
     )
-    print(f"threshold {found['threshold']:.2f}; rules {', '.join(kept) or 'none'}, listed in {folder / 'changes.csv'}")
+    if found["out of fold"]["metric"] < found["all empty"]["metric"]:
+        print("NOTE: that is worse than predicting no salt anywhere: these models need more training")
+    changed = sum(entry["changed in test"] for entry in found["rules"] if entry["kept"])
+    rules = f"rules {', '.join(kept) or 'none'}: {changed} changes of test masks, listed in {folder / 'changes.csv'}"
+    print(f"threshold {found['threshold']:.2f}; {rules}")
     print(f"{len(models)} model(s) of {len(models) + len(missing)}: {' '.join(models)}")
     if missing:
         print(f"NOT IN IT: {' '.join(missing)}")

@@ -14,9 +14,14 @@ class Options:
     """Do something."""
 
     run: str = "a"
-    fold: int = 0
+    fold: int = 0  # the fold that validates
     lr: float = 1e-3
     remove: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Further(Options):
+    name: str  # needed
 
 
 PRESETS = {"plain": Options, "other": partial(Options, fold=5)}
@@ -87,8 +92,16 @@ def test_errors_of_ours_keep_their_traceback():
         command.run(fail, Options, [])
 
 
-def test_help_runs_nothing(capsys: pytest.CaptureFixture):
-    with pytest.raises(SystemExit) as stopped:
-        command.run(lambda options: pytest.fail("it ran"), PRESETS, ["plain", "--help"])
-    assert stopped.value.code == 0
-    assert "--fold" in "".join(capsys.readouterr())
+@pytest.mark.parametrize("argv", [["--help"], ["plain", "--fold=1", "--help"], ["other", "-h"]])
+def test_help_runs_nothing_and_tells_every_flag(argv: list[str], capsys: pytest.CaptureFixture):
+    command.run(lambda options: pytest.fail("it ran"), PRESETS, argv)
+    told = capsys.readouterr().out
+    default = 5 if argv[0] == "other" else 0
+    assert f"--fold={default}".ljust(30) in told and "the fold that validates" in told
+    assert "--lr=0.001" in told and "others: " in told
+
+
+def test_help_tells_the_comments_of_base_classes(capsys: pytest.CaptureFixture):
+    command.run(lambda options: pytest.fail("it ran"), Further, ["--help"])
+    told = capsys.readouterr().out
+    assert "the fold that validates" in told and "--name=..." in told and "needed" in told

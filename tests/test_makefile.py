@@ -38,7 +38,7 @@ def commands(runs: Path, *words: str) -> list[str]:
     assert printed.returncode == 0, printed.stderr
     found = []
     for line in printed.stdout.splitlines():
-        if not line.startswith("python -m"):
+        if not line.startswith("python -m") or line.endswith("--show"):
             continue
         flags = dict(word[2:].split("=", 1) for word in line.split() if word.startswith("--") and "=" in word)
         place = f" {flags['variant']}/fold{flags['fold']}" if "fold" in flags else ""
@@ -89,7 +89,7 @@ def test_folders_that_are_no_models_of_the_grid_do_not_join(runs: Path):
 def test_bare_stages_without_any_model_are_refused(runs: Path):
     result = make(runs, "missing", dry=False)
     assert result.returncode != 0
-    assert "has no trained model: run `make train FOLD=0 RUN=r` first" in result.stderr
+    assert "has no trained model: run `make train FOLD=0 RUN=r PRESET=... DATA=...` first" in result.stderr
 
 
 def test_what_is_done_is_not_done_again(runs: Path):
@@ -127,6 +127,11 @@ def test_arguments_run_their_stage_again_and_never_train_without_them(runs: Path
 
 def test_plan_is_of_the_whole_grid_by_default(runs: Path):
     assert '--models="pad/fold0 pad/fold1 resize/fold0 resize/fold1"' in make(runs, "plan").stdout
+
+
+def test_a_run_of_two_words_is_refused(runs: Path):
+    result = make(runs, "submit", "RUN=my run", dry=False)
+    assert result.returncode != 0 and 'RUN="my run" is not one word' in result.stderr
 
 
 def test_help_lists_every_stage(runs: Path):

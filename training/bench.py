@@ -42,7 +42,7 @@ PARTS = ("data", "forward", "loss", "backward", "step")  # of an optimiser step,
 class Bench(Config):
     """What to measure, as for training.train, and how often."""
 
-    weights: str = "none"
+    weights: str = "none"  # speed does not depend on them
     repeats: int = 5  # timed steps, and timed predicted batches, after one of each that is not counted
     json: str = ""  # a file of JSON lines to append the row to
 

@@ -33,7 +33,7 @@ class Config:
     fold: int = 0  # the fold of folds.csv that validates
 
     # net
-    net: str = "saltnet"
+    net: str = "saltnet"  # saltnet or fastnet, see nets/
     encoder: str = "senet154"  # saltnet's, see nets/encoders.py
     width: int = 64  # fastnet's, channels of its first stage
     weights: str = "imagenet"  # of the encoder: none, imagenet, or a file
@@ -41,18 +41,18 @@ class Config:
     image_size: int = 128  # pixels of the framed tile's side, a multiple of what the net asks for
 
     # recipe
-    epochs: int = 250
+    epochs: int = 250  # passes over the training tiles
     coarse_epochs: int = 0  # the first epochs, on framed images shrunk to coarse_size: cheap, and not validated
     coarse_size: int = 64  # pixels, a multiple of what the net asks for
     batch: int = 32  # tiles that pass through the net at once
     accumulate: int = 1  # batches per optimiser step
-    loss: str = "saltnet"
-    augmentation: str = "saltnet"
-    cutout: bool = True
-    optimizer: str = "adamw"
+    loss: str = "saltnet"  # saltnet (deeply supervised), lovasz, lovasz_bce or bce
+    augmentation: str = "saltnet"  # saltnet, light or none, see datasets/augment.py
+    cutout: bool = True  # False leaves cutout out of the augmentation
+    optimizer: str = "adamw"  # adamw, adam or sgd
     lr: float = 5e-4  # peak learning rate
-    weight_decay: float = 1e-4
-    schedule: str = "noam"  # see training/schedules.py
+    weight_decay: float = 1e-4  # decoupled for adamw; of every parameter
+    schedule: str = "noam"  # noam, constant, plateau, step, milestones, cosine, clr or onecycle
     cycles: int = 1  # restarts of the schedule clr, each with its own set of checkpoints
     milestones: str = "100 200"  # epochs at which `milestones` divides the rate by ten
     patience: int = 15  # epochs without a better validation loss before `plateau` divides the rate by ten
@@ -63,7 +63,7 @@ class Config:
     device: str = "auto"  # auto, cpu, cuda or mps
     precision: str = "auto"  # bf16, fp16, float32; auto = bf16 where the device computes in it
     threads: int = 0  # CPU threads, part of the result's identity; 0 = the machine's cores
-    seed: int = 0
+    seed: int = 0  # of the weights, the order of tiles, augmentation and dropout
     compile: bool = False  # by torch.compile: faster steps after minutes of compiling; needs a C++ compiler
     recompute: bool = False  # activations in the backward pass instead of keeping them: less memory, a third slower
 

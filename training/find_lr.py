@@ -33,9 +33,9 @@ DIVERGED = 4  # times the lowest smoothed loss ends the search
 class Search(Config):
     """A training's config, and the range of rates to go through."""
 
-    lowest: float = 1e-6
-    highest: float = 1.0
-    steps: int = 100
+    lowest: float = 1e-6  # learning rate of the first step
+    highest: float = 1.0  # of the last
+    steps: int = 100  # between them, at equal ratios
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,7 +19,7 @@ import command
 import nets
 import runfolder
 from command import BadInput
-from datasets import png
+from datasets import png, salt
 from nets.recompute import recompute
 from training import state
 from training.config import PRESETS, Config, resolve
@@ -41,6 +41,7 @@ class Plan(Config):
 
 def plan(asked: Plan) -> None:
     """Print the plan; raises BadInput if a model that is there differs from it."""
+    salt.refuse_missing_folder(Path(asked.data))
     configs = [config_of(asked, model) for model in asked.models.split()]
     refuse_missing_folds(configs)
     identity = {"folds": runfolder.checksum(runfolder.folds_file(asked.run))}
@@ -85,14 +86,20 @@ def print_needs(asked: Plan, count: int) -> None:
     memory, disk = needed_memory(config, parameters, activations), count * needed_disk(config, parameters)
     free = shutil.disk_usage(existing(runfolder.runs())).free
     print(
-        f"{count} to go, {parameters:,} parameters each: about {memory / 1e9:.1f} GB of memory at batch "
-        f"{config.batch}, up to {disk / 1e9:.1f} GB of checkpoints and probabilities ({free / 1e9:.0f} GB free)"
+        f"{count} to go of {name_of(config)}, {parameters:,} parameters each: about {memory / 1e9:.1f} GB of memory "
+        f"at batch {config.batch}, up to {disk / 1e9:.1f} GB of checkpoints and probabilities on disk, which has "
+        f"{free / 1e9:.0f} GB free"
     )
     if disk > free:
         print("WARNING: the disk will not hold it all: `make prune` between models keeps final and swa only")
     if memory > total_memory(config.device):
         has = f"{total_memory(config.device) / 1e9:.0f} GB"
         print(f"WARNING: this {config.device} has {has} of memory: take a smaller --batch and more --accumulate")
+
+
+def name_of(config: Config) -> str:
+    of = config.encoder if config.net == "saltnet" else f"width {config.width}"
+    return f"{config.net} ({of}, {config.epochs} epochs)"
 
 
 def needed_disk(config: Config, parameters: int) -> float:

@@ -3,7 +3,8 @@
     python -m training.swa --run=saltnet --variant=pad --fold=0 --data=datasets/tgs
 
 Plain mean of the weights of the named checkpoints (each epoch once, however many names it has), then batch norm is
-estimated anew on the fold's training tiles, framed as in training, without augmentation and without dropout.
+estimated anew on the fold's training tiles, augmented and framed as in training, without dropout. That is done whether
+or not it raises the score: choosing by the validation tiles would spoil them for what is chosen later.
 Writes swa.pt, and swa.json with the validation scores of each checkpoint, of the mean, and after batch norm.
 
 Izmailov et al. 2018, https://arxiv.org/abs/1803.05407
@@ -27,6 +28,7 @@ from nets.device import PRECISIONS
 from training import setup
 from training.config import WHERE, Config, resolve
 from training.evaluate import evaluate
+from training.train import seed_epoch
 
 Sources = dict[str, dict[str, Any]]  # checkpoint's name -> what it tells beside its weights
 
@@ -37,10 +39,10 @@ class Options:
 
     data: str = "datasets/tgs"  # a folder in Kaggle's layout
     run: str = "saltnet"  # folder under runs/
-    variant: str = "pad"
-    fold: int = 0
+    variant: str = "pad"  # pad or resize
+    fold: int = 0  # that validated the model
     checkpoints: str = ""  # names without .pt, "best-loss final"; empty = every best-* and final
-    device: str = "auto"
+    device: str = "auto"  # auto, cpu, cuda or mps
     precision: str = ""  # bf16, fp16, float32; empty = as in training
 
     def __post_init__(self) -> None:
@@ -82,7 +84,8 @@ def average(folder: Path, job: setup.Job, sources: Sources) -> None:
     summary = {"checkpoints": singles, "mean": before._asdict(), "after batch norm": after._asdict()}
     runfolder.write_json(folder / "swa.json", summary | {"made with": runfolder.provenance()})
     listed = ", ".join(f"{name} {scores['metric']:.4f}" for name, scores in singles.items())
-    print(f"{folder}/swa.pt: metric {before.metric:.4f} as averaged, {after.metric:.4f} after batch norm ({listed})")
+    averaged = f"{before.metric:.4f} averaged, {after.metric:.4f} with batch norm estimated anew"
+    print(f"{folder}/swa.pt: metric of {listed}; {averaged}")
 
 
 def read_details(folder: Path, names: str) -> Sources:
@@ -127,7 +130,11 @@ def mean_weights(states: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def estimate_batch_norm(job: setup.Job) -> None:
-    """Running means and variances as the plain average over the batches of one pass; all else stays in eval mode."""
+    """Running means and variances as the plain average over the batches of one pass; all else stays in eval mode.
+
+    Izmailov et al. 2018, section 3.2. The tiles are augmented: nets know their training tiles too well as they are
+    (plain ones cost 0.003 of the metric on the mean of five models).
+    """
     norms = [module for module in job.net.modules() if isinstance(module, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]
     job.model.eval()
@@ -135,8 +142,10 @@ def estimate_batch_norm(job: setup.Job) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # torch's word for a cumulative average
         norm.train()
+    generator = seed_epoch(job.config.seed, job.config.epochs)
     for indices in tqdm(whole_batches(len(job.train), job.config.batch), "batch norm", disable=None):
-        images = job.train.batch(indices.to(job.fabric.device))
+        indices = indices.to(job.fabric.device)
+        images, _ = job.augment(job.train.batch(indices), job.train.masks[indices], generator)
         job.model(job.framing.frame(images).contiguous(memory_format=torch.channels_last))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

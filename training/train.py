@@ -58,7 +58,10 @@ def adopt(folder: Path, config: Config) -> Config:
 def run_epochs(job: Job, folder: Path, identity: dict[str, str]) -> None:
     """Train until the last epoch is done and final.pt is there."""
     epochs = job.config.epochs
-    done = state.resume(job, folder / "latest.pt", identity) if (folder / "latest.pt").exists() else Progress()
+    done = Progress()
+    if (folder / "latest.pt").exists():
+        done = state.resume(job, folder / "latest.pt", identity)
+        print(f"going on at epoch {done.epoch} of 0 .. {epochs - 1}", flush=True)
     bar = tqdm(total=epochs, initial=done.epoch, unit="epoch", disable=None)
     with bar, SummaryWriter(str(folder / "events"), purge_step=done.epoch) as events:
         while done.epoch < epochs:
@@ -66,7 +69,7 @@ def run_epochs(job: Job, folder: Path, identity: dict[str, str]) -> None:
             rate, training = train_epoch(job, done, bar)
             trained = time.perf_counter()
             validation = None if is_coarse(job.config, done.epoch) else scores(job)
-            done.times.append(timing(started, trained, len(job.train)))
+            done.times.append({"epoch": done.epoch} | timing(started, trained, len(job.train)))
             done.history.append(row(done.epoch, rate, training, validation))
             refuse_nan(done.history[-1])
             report(job, done, bar, events)  # flushed before latest.pt says that the epoch is done
@@ -188,24 +191,15 @@ def report(job: Job, done: Progress, bar: tqdm, events: SummaryWriter) -> None:
         if name != "epoch" and value is not None:
             events.add_scalar(name.replace("_", "/", 1), value, scores["epoch"])
     events.flush()
-    figures = {
-        "loss": short(scores["train_loss"]),
-        "validation": short(scores["validation_loss"]),
-        "metric": short(scores["validation_metric"]),
-        "images/s": f"{times['images_per_second']:.1f}",
-    }
+    told = {"loss": "train_loss", "validation": "validation_loss", "metric": "validation_metric"}
+    figures = {name: f"{scores[key]:.4f}" for name, key in told.items() if scores[key] is not None}
+    figures["images/s"] = f"{times['images_per_second']:.1f}"
     bar.set_postfix(figures)
     if bar.disable:
-        model = f"{job.config.variant}/fold{job.config.fold}"
-        print(
-            f"{model} epoch {scores['epoch']}:",
-            ", ".join(f"{name} {value}" for name, value in figures.items()),
-            flush=True,
-        )
-
-
-def short(score: float | None) -> str:
-    return "-" if score is None else f"{score:.4f}"
+        config, epoch = job.config, scores["epoch"]
+        shrunk = f" (shrunk to {config.coarse_size} px)" if is_coarse(config, epoch) else ""
+        listed = ", ".join(f"{name} {value}" for name, value in figures.items())
+        print(f"{config.variant}/fold{config.fold} epoch {epoch}{shrunk}: {listed}", flush=True)
 
 
 def describe(job: Job) -> str:

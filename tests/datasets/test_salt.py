@@ -288,7 +288,7 @@ def test_test_tiles_of_another_size(tmp_path):
 
 @pytest.mark.parametrize("load", [salt.load_train, salt.load_test])
 def test_a_missing_folder(tmp_path, load):
-    with pytest.raises(BadInput, match=r"nowhere.* is missing, expected a table .* in the folder that --data names"):
+    with pytest.raises(BadInput, match=r"nowhere is not a folder: unpack the files of Kaggle"):
         load(tmp_path / "nowhere")
     assert salt.verify(tmp_path / "nowhere")
 

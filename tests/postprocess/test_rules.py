@@ -95,7 +95,7 @@ def test_masks_and_changes_by_hand(hand, capsys):
     ]
     assert found["out of fold"]["metric"] == 1.0 and found["all empty"]["metric"] == 0.5
     assert found["threshold"] == 0.5 and found["share of empty test masks"] == 1.0
-    assert "kept, changes 1 test tiles" in capsys.readouterr().out
+    assert "applied, changes 1 test tiles" in capsys.readouterr().out
 
 
 def test_switched_off(hand, capsys):

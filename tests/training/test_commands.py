@@ -115,7 +115,7 @@ def test_swa_refuses_other_folds(small: Config):
 
 
 def test_batch_norm_is_the_plain_average_over_training_tiles_without_dropout(small: Config):
-    job = setup.prepare(resolve(replace(small, batch=3)))
+    job = setup.prepare(resolve(replace(small, batch=3, augmentation="none")))
     first = next(module for module in job.net.modules() if isinstance(module, nn.BatchNorm2d))
     job.net.stem[0].insert(0, nn.Dropout(0.9))  # would show at once if it were on
     swa.estimate_batch_norm(job)
