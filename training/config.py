@@ -109,7 +109,7 @@ FAST = {
     "width": 48,
     "image_size": 104,
     "weights": "none",
-    "epochs": 26,
+    "epochs": 24,
     "coarse_epochs": 14,
     "batch": 16,
     "loss": "lovasz_bce",
