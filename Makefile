@@ -128,6 +128,7 @@ $(R)/submission.csv: $(R)/rules.json
 	$(PYTHON) -m postprocess.submit --run=$(RUN) --data="$(DATA)"
 
 # What the recipe above has not just printed, it prints when there is nothing to do.
+MADE :=
 show = $(if $(MADE),,@echo "Nothing to do: $(R)/submission.csv is up to date."; $(PYTHON) -m postprocess.submit --run=$(RUN) --data="$(DATA)" --show)
 
 submit: missing $(R)/submission.csv ## threshold, rules and the submission CSV

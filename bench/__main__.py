@@ -8,6 +8,7 @@ each turn gives a ratio.
 """
 
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -17,7 +18,6 @@ from typing import Any
 
 import command
 import runfolder
-from bench.parts import spread
 from command import BadInput, at_least, choose
 from nets.device import DEVICES, choose_device
 
@@ -79,8 +79,7 @@ def ratios(turns: list[list[dict[str, Any]]]) -> list[str]:
     texts = []
     for name in FIGURES:
         found = [plain[name] / ours[name] if name == "peak_gb" else ours[name] / plain[name] for ours, plain in turns]
-        median, (low, high) = spread("", found).values()
-        texts.append(f"{name} {median:.2f}x ({low:.2f} to {high:.2f})")
+        texts.append(f"{name} {statistics.median(found):.2f}x ({min(found):.2f} to {max(found):.2f})")
     return texts
 
 

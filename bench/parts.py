@@ -28,9 +28,10 @@ from datasets.augment import AUGMENTATIONS
 from losses.lovasz import symmetric_lovasz
 from nets.blocks import ObjectContext
 from nets.device import DEVICES, choose_device
-from training.bench import append, hardware
+from training.bench import append, hardware, peak_bytes, synchronise
 
 Work = Callable[[], object]
+CPU = torch.device("cpu")
 KEYS = ("net", "encoder", "image_size", "batch", "precision", "device", "threads", "kind", "loss")
 FIGURES = ("train_images_per_second", "predict_images_per_second", "peak_gb")
 
@@ -71,10 +72,8 @@ def augmentation(form: str, device: str) -> Work:
     generator = torch.Generator().manual_seed(0)
     images, masks = torch.rand(32, 3, 101, 101, generator=generator), torch.ones(32, 101, 101, dtype=torch.uint8)
     augment = AUGMENTATIONS["saltnet"]
-    if form == "ours":
-        images, masks = images.to(device), masks.to(device)
-        return lambda: augment(images, masks, generator)
-    return lambda: [part.to(device) for part in plain.augment(augment, images, masks, generator)]
+    images, masks = images.to(device), masks.to(device)
+    return lambda: (augment if form == "ours" else partial(plain.augment, augment))(images, masks, generator)
 
 
 PARTS = {"attention": attention, "lovasz": lovasz, "augmentation": augmentation}
@@ -103,8 +102,7 @@ def speed(part: Callable[[str, str], Work], device: str, repeats: int) -> dict[s
         for form, work in works.items():
             started = time.perf_counter()
             work()
-            if device == "cuda":
-                torch.cuda.synchronize()
+            synchronise(torch.device(device))
             if repeat:  # the first pair warms up
                 seconds[form].append(time.perf_counter() - started)
     ratios = sorted(plainly / ours for ours, plainly in zip(seconds["ours"], seconds["plain"], strict=True))
@@ -130,15 +128,9 @@ def growth(name: str, form: str) -> int:
     """Bytes by which the memory of this process grows at most in one pass of the part."""
     work = PARTS[name](form, "cpu")
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far, of importing torch, is forgotten
-    before = peak()
+    before = peak_bytes(CPU)
     work()
-    return peak() - before
-
-
-def peak() -> int:
-    """Bytes in memory at most since the peak was last forgotten."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    return peak_bytes(CPU) - before
 
 
 def text(row: dict[str, Any]) -> str:

@@ -107,13 +107,14 @@ LOSSES = {"saltnet": deep_supervision, "lovasz_bce": lovasz_bce_loss}
 
 def augment(settings: Augment, images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """One tile after the other, each transform an image of its own, by OpenCV on the CPU."""
+    device, (images, masks) = images.device, (images.cpu(), masks.cpu())
     draws = settings.draw(len(images), *images.shape[-2:], generator)
     varied = []
     for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
         draw = Draws(*(value[number].numpy() for value in draws))
         varied.append(augment_tile(settings, image.permute(1, 2, 0).numpy().copy(), mask.numpy().copy(), draw))
     images, masks = (np.stack(part) for part in zip(*varied, strict=True))
-    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(masks)
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device), torch.from_numpy(masks).to(device)
 
 
 def augment_tile(settings: Augment, image: np.ndarray, mask: np.ndarray, draw: Draws) -> tuple[np.ndarray, np.ndarray]:

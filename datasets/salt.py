@@ -96,7 +96,7 @@ def load_test(data: Path | str) -> Tiles:
 
 
 def stream_test(data: Path | str, count: int) -> Iterator[Tiles]:
-    """`load_test` in pieces of `count` tiles, only one of which is in memory at a time."""
+    """`load_test` in pieces of `count` tiles, without depths, only one of which is in memory at a time."""
     data = Path(data)
     names = test_names(data)
     for first in range(0, len(names), count):
@@ -179,14 +179,14 @@ def read_train(data: Path, faults: list[str]) -> Tiles | None:
 def read_test(data: Path, faults: list[str]) -> Tiles | None:
     before = len(faults)
     names = list(read_ids(data / "sample_submission.csv", faults)["id"])
-    tiles = read_test_tiles(data, faults, names)
+    tiles = read_test_tiles(data, faults, names, read_depths(data / "depths.csv", names, faults))
     return None if len(faults) > before else tiles
 
 
-def read_test_tiles(data: Path, faults: list[str], names: Sequence[str]) -> Tiles | None:
+def read_test_tiles(data: Path, faults: list[str], names: Sequence[str], depths: Tensor | None = None) -> Tiles | None:
     before = len(faults)
     images = png.read_folder(data / "test/images", names, png.decode, faults)
-    depths = read_depths(data / "depths.csv", names, faults)
+    depths = torch.full((len(names),), torch.nan) if depths is None else depths
     return None if len(faults) > before else Tiles(list(names), png.stack(images), None, depths)
 
 

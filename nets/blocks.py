@@ -49,7 +49,8 @@ class ObjectContext(nn.Module):
         # tensors whose rows are contiguous, as those of `positions` are; for others PyTorch falls back to the matrix.
         found = F.scaled_dot_product_attention(key, key, value)
         found = found.squeeze(1).transpose(1, 2).unflatten(2, x.shape[-2:])
-        return self.merge[1:](F.conv2d(torch.cat([found, x], dim=1), *self.merging()))
+        _, norm, dropout = self.merge
+        return dropout(norm(F.conv2d(torch.cat([found, x], dim=1), *self.merging())))
 
     def merging(self) -> tuple[Tensor, Tensor]:
         """Weight and bias of `context` and the merge's convolution in one: nothing bends between the two."""
@@ -130,8 +131,3 @@ def sum_of(tensors: Iterable[Tensor]) -> Tensor:
 
 def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1)
-
-
-def doubled(images: Tensor) -> Tensor:
-    """Bilinear to twice the height and width."""
-    return F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)

@@ -24,7 +24,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from command import BadInput
-from nets.blocks import ABN, doubled
+from nets.blocks import ABN
+from nets.enlarged import doubled
 from nets.grouped import GroupedConv2d
 from nets.images import IMAGENET_MEAN, IMAGENET_STD
 from nets.timm_encoders import TimmEncoder, timm_encoder
@@ -175,7 +176,7 @@ def first_convolution(conv: nn.Conv2d, channels: int) -> nn.Conv2d:
 
 
 def grouped(conv: nn.Conv2d) -> nn.Conv2d:
-    """`conv` itself, or with its parameters in the form that CPUs are faster with."""
+    """`conv` itself, or in the form that knows what to do on CPUs with matrix units, with its parameters."""
     return conv if conv.groups == 1 else GroupedConv2d.like(conv)
 
 

@@ -9,7 +9,7 @@ pixels (zeros enter, as the convolution's padding), and C_b does the same to row
 rounding; from 16 to 128 pixels it takes a fourteenth of the multiplications, and the enlarged map is never stored.
 """
 
-from functools import cache
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,11 @@ WORTH = 4  # from this factor on the detour is cheaper than enlarging first
 def enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear to `size` (height, width); nothing to do where x has it."""
     return x if tuple(x.shape[-2:]) == tuple(size) else F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def doubled(images: Tensor) -> Tensor:
+    """Bilinear to twice the height and width."""
+    return F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 def convolve_enlarged(x: Tensor, size: tuple[int, int], weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -37,14 +42,15 @@ def convolve_enlarged(x: Tensor, size: tuple[int, int], weight: Tensor, bias: Te
     wide = enlarging(x.shape[-1], width, taps.device, taps.dtype) @ taps  # (N, a, h, W, O)
     whole = enlarging(x.shape[-2], height, taps.device, taps.dtype) @ wide.flatten(1, 2).flatten(2)  # (N, H, W O)
     result = whole.unflatten(2, (width, outputs)).permute(0, 3, 1, 2)  # in channels_last order
-    return result if bias is None else result.add_(bias.to(result.dtype)[:, None, None])
+    return result if bias is None else result + bias.to(result.dtype)[:, None, None]
 
 
-@cache
+@lru_cache(maxsize=64)
 def enlarging(small: int, large: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """[R_0, R_1, R_2]: (large, 3 small)."""
-    with torch.no_grad():
-        corners = torch.eye(small, dtype=torch.float64, device="cpu")[None]
+    precise = torch.float64 if dtype == torch.float64 else torch.float32
+    with torch.inference_mode(False), torch.no_grad():
+        corners = torch.eye(small, dtype=precise, device=device)[None]
         matrix = F.interpolate(corners, large, mode="linear", align_corners=False)[0].T
         padded = F.pad(matrix, (0, 0, 1, 1))
-        return torch.cat([padded[shift : shift + large] for shift in range(3)], dim=1).to(device, dtype)
+        return torch.cat([padded[shift : shift + large] for shift in range(3)], dim=1).to(dtype)

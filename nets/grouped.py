@@ -1,8 +1,9 @@
 """Grouped convolution for CPUs with matrix units, which lie idle where a group has a few channels only.
 
 In bfloat16, neighbouring groups are merged into one of MERGED channels whose weight is block-diagonal: more
-multiplications, most of them by zero, but all of them in full tiles. The result is the same but for rounding.
-In float32 the groups stay: merged to 16 or 32 channels they were 0.3 to 0.9 times as fast (AVX2).
+multiplications, most of them by zero, but all of them in full tiles. The result is the same but for rounding. How much
+that gains has not been measured yet. In float32 the groups stay: merged to 16 or 32 channels they were 0.3 to 0.9 times
+as fast (AVX2).
 """
 
 import math
@@ -27,16 +28,17 @@ class GroupedConv2d(nn.Conv2d):
         return new
 
     def forward(self, x: Tensor) -> Tensor:
-        in_tiles = x.device.type == "cpu" and computed_in(x) == torch.bfloat16
-        merge = merged_groups(self.groups, self.in_channels // self.groups) if in_tiles else 1
+        merge = merged_groups(self.groups, self.in_channels // self.groups) if in_matrix_units(x) else 1
         weight = block_diagonal(self.weight, self.groups, merge)
         return F.conv2d(x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups // merge)
 
 
-def computed_in(x: Tensor) -> torch.dtype:
-    """The type in which a convolution of x is computed: autocast's, where it is on."""
-    kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+def in_matrix_units(x: Tensor) -> bool:
+    """Whether a convolution of x is one of bfloat16 on a CPU with AMX."""
+    if x.device.type != "cpu" or not torch.cpu._is_amx_tile_supported():
+        return False
+    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+    return dtype == torch.bfloat16
 
 
 def merged_groups(groups: int, channels: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from command import BadInput
-from nets.blocks import doubled
+from nets.enlarged import doubled
 
 STRIDES = (1, 2, 4, 8, 16)  # of the maps, relative to the tile, before it is doubled; some nets lack the first
 SIZE = (128, 192)  # pixels, of the image by which a net is probed; unequal, to tell (N, H, W, C) from (N, C, H, W)

@@ -56,13 +56,14 @@ def test_one_model_goes_the_whole_way(place: Path):
     sample = pd.read_csv(place / "mein data" / "sample_submission.csv", dtype=str)
     written = pd.read_csv(run / "submission.csv", dtype=str)
     assert written["id"].tolist() == sample["id"].tolist()
-    assert "out of fold" in submitted.stdout.lower() and "all empty" in submitted.stdout.lower()
+    assert submitted.stdout.count("out-of-fold metric") == 1 and "Nothing to do" not in submitted.stdout
     assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
 
 
 def test_made_again_nothing_runs_and_another_config_is_refused(place: Path):
     again = make(place, "submit")
     assert again.returncode == 0 and "python" not in again.stdout.lower()
+    assert "Nothing to do" in again.stdout and again.stdout.count("out-of-fold metric") == 1
     other = make(place, "train", "FOLD=0", "VARIANT=pad", f"ARGS={TINY.replace('--epochs=1', '--epochs=2')}")
     assert other.returncode != 0
     assert "pad/fold0 holds a model of another config (epochs: 1, asked 2)" in other.stderr

@@ -13,7 +13,8 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,8 @@ from training.train import epoch_groups, seed_epoch, train_step
 
 TILES = 64  # at least; as many as two groups need
 TILE_SIZE = 101  # pixels
+CALLS = 10  # steps or batches in a row that a GPU is timed over
+WATCHED = 2  # further steps that tell the shares
 PARTS = ("data", "forward", "loss", "backward", "step")  # of an optimiser step, in turn
 
 
@@ -66,47 +69,71 @@ def measure_and_write(job: Job, kind: str) -> None:
 
 
 def measure(job: Job) -> dict[str, Any]:
-    """Speeds, shares of a step and peak memory of a job, whose weights it changes."""
-    clock = Clock(job.fabric.device)
-    trained = train_seconds(watched(job, clock), clock)
-    predicted = predict_seconds(job, clock)
+    """Speeds, peak memory and shares of a step of a job, whose weights it changes."""
+    config = job.config
+    trained = timed(training_step(job), job.fabric.device, config.repeats)
+    predicted = timed(prediction(job), job.fabric.device, config.repeats)
     return {
-        **rates("train_images_per_second", job.config.batch * job.config.accumulate, trained),
-        **rates("predict_images_per_second", job.config.batch, predicted),
+        **rates("train_images_per_second", config.batch * config.accumulate, trained),
+        **rates("predict_images_per_second", config.batch, predicted),
         "peak_gb": round(peak_bytes(job.fabric.device) / 1e9, 3),
-        "shares": {name: round(clock.total[name] / sum(clock.total.values()), 3) for name in PARTS},
+        "shares": shares(job),
     }
 
 
-def train_seconds(job: Job, clock: "Clock") -> list[float]:
-    """Seconds of each optimiser step after the first."""
+def timed(work: Callable[[], object], device: torch.device, repeats: int) -> list[float]:
+    """Seconds of each call after the first. On a GPU, of several in a row: one waits for it only at their end."""
+    calls = 1 if device.type == "cpu" else CALLS
+    seconds = []
+    for _ in range(repeats + 1):
+        synchronise(device)
+        started = time.perf_counter()
+        for _ in range(calls):
+            work()
+        synchronise(device)
+        seconds.append((time.perf_counter() - started) / calls)
+    return seconds[1:]
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+def training_step(job: Job) -> Callable[[], object]:
+    """One optimiser step, the same tiles each time."""
     config = job.config
     generator = seed_epoch(config.seed, 0)
     group = epoch_groups(len(job.train), config.batch, config.accumulate, generator)[0]
-    job.model.train()
-    seconds = []
-    for repeat in range(config.repeats + 1):
-        started = clock.start()
+
+    def step() -> None:
+        job.model.train()
         train_step(job, group, generator, config.image_size)
-        clock.lap("step")
-        seconds.append(clock.now - started)
-        if repeat == 0:
-            clock.total.clear()
-    return seconds[1:]
+
+    return step
 
 
-def predict_seconds(job: Job, clock: "Clock") -> list[float]:
-    """Seconds of each batch after the first: tiles and flips predicted, unframed, averaged, on their way to disk."""
-    job.model.eval()
-    seconds = []
-    for _ in range(job.config.repeats + 1):
-        started = clock.start()
-        prediction = tta.predict(job.model, job.framing, job.train.batch(np.arange(job.config.batch) % len(job.train)))
-        prediction.probability.cpu()
-        clock.lap("predict")
-        seconds.append(clock.now - started)
-    clock.total.pop("predict")
-    return seconds[1:]
+def prediction(job: Job) -> Callable[[], object]:
+    """One batch of tiles and their flips, unframed and averaged, on its way to disk."""
+    indices = torch.arange(job.config.batch) % len(job.train)
+
+    def predict() -> None:
+        job.model.eval()
+        tta.predict(job.model, job.framing, job.train.batch(indices)).probability.cpu()
+
+    return predict
+
+
+def shares(job: Job) -> dict[str, float]:
+    """Where the time of a step goes, waiting for the device between its parts."""
+    clock = Clock(job.fabric.device)
+    with watched(job, clock) as watched_job:
+        step = training_step(watched_job)
+        for _ in range(WATCHED):
+            clock.start()
+            step()
+            clock.lap("step")
+    return {name: round(clock.total[name] / sum(clock.total.values()), 3) for name in PARTS}
 
 
 class Clock:
@@ -117,19 +144,27 @@ class Clock:
         self.total: dict[str, float] = {}
         self.now = 0.0
 
-    def start(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+    def start(self) -> None:
+        synchronise(self.device)
         self.now = time.perf_counter()
-        return self.now
 
     def lap(self, name: str) -> None:
         before = self.now
-        self.total[name] = self.total.get(name, 0.0) + self.start() - before
+        self.start()
+        self.total[name] = self.total.get(name, 0.0) + self.now - before
 
 
-def watched(job: Job, clock: Clock) -> Job:
+@contextmanager
+def watched(job: Job, clock: Clock) -> Iterator[Job]:
     """`job` with a lap at the end of each part of its step; the training metric of a batch counts as backward."""
+    first = True  # no backward pass lies before a step's first batch
+
+    def augment(*given: Any) -> Any:
+        nonlocal first
+        if not first:
+            clock.lap("backward")
+        first = False
+        return job.augment(*given)
 
     def loss(output: Output, mask: torch.Tensor) -> torch.Tensor:
         clock.lap("forward")
@@ -137,9 +172,18 @@ def watched(job: Job, clock: Clock) -> Job:
         clock.lap("loss")
         return value
 
-    job.model.register_forward_pre_hook(lambda *_: clock.lap("data"))
-    job.optimizer.optimizer.register_step_pre_hook(lambda *_: clock.lap("backward"))
-    return replace(job, loss=loss)
+    def before_step(*_: Any) -> None:
+        nonlocal first
+        clock.lap("backward")
+        first = True
+
+    handles = [
+        job.model.register_forward_pre_hook(lambda *_: clock.lap("data")),
+        job.optimizer.optimizer.register_step_pre_hook(before_step),
+    ]
+    yield replace(job, augment=augment, loss=loss)
+    for handle in handles:
+        handle.remove()
 
 
 def synthetic_tiles(config: Config) -> Tiles:
@@ -156,8 +200,10 @@ def peak_bytes(device: torch.device) -> int:
     """Of the whole process on a CPU, of PyTorch's allocator on a GPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    if sys.platform == "linux":  # not getrusage: its peak survives exec, so a parent's would count too
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes on a Mac
 
 
 def rates(name: str, images: int, seconds: list[float]) -> dict[str, Any]:
@@ -178,6 +224,7 @@ def describe(job: Job, kind: str) -> dict[str, Any]:
         "threads": config.threads,
         "kind": kind,
         "loss": config.loss,
+        **{name: getattr(config, name) for name in ("variant", "augmentation", "accumulate", "compile", "recompute")},
         "parameters": sum(parameter.numel() for parameter in job.net.parameters()),
         "repeats": config.repeats,
         "hardware": hardware(job.fabric.device),

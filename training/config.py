@@ -64,7 +64,7 @@ class Config:
     precision: str = "auto"  # bf16, fp16, float32; auto = bf16 where the device computes in it
     threads: int = 0  # CPU threads, part of the result's identity; 0 = the machine's cores
     seed: int = 0  # of the weights, the order of tiles, augmentation and dropout
-    compile: bool = False  # by torch.compile: faster steps after minutes of compiling; needs a C++ compiler
+    compile: bool = False  # by torch.compile: minutes before the first step; a CPU needs a C++ compiler
     recompute: bool = False  # activations in the backward pass instead of keeping them: less memory, a third slower
 
     def __post_init__(self) -> None:
@@ -95,6 +95,8 @@ class Config:
             if getattr(self, name) < 32 or getattr(self, name) % SIDES[self.net]:
                 remedy = f"{self.net} takes multiples of {SIDES[self.net]} from 32 on, and 128 suits 101 px tiles"
                 raise BadInput(f"--{name}={getattr(self, name)} does not suit the net: {remedy}")
+        if self.compile and self.recompute:
+            raise BadInput("--compile and --recompute exclude each other: leave one of them out")
         if not all(word.isdigit() for word in self.milestones.split()):
             raise BadInput(f"--milestones={self.milestones!r} is not a list of epochs: write for example '100 200'")
 

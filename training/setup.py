@@ -49,6 +49,7 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | None = None) -> Job:
     # Decay applies to every parameter, as in the recipe.
     optimizer = OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     if config.recompute:
+        refuse_lost_randomness(fabric.device)
         recompute(net.blocks)
     if config.compile:
         refuse_missing_compiler(fabric.device)
@@ -66,6 +67,11 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | None = None) -> Job:
         train=train.to(fabric.device),
         validation=validation.to(fabric.device),
     )
+
+
+def refuse_lost_randomness(device: torch.device) -> None:
+    if device.type == "mps":  # PyTorch restores the random numbers of dropout on CPUs and CUDA devices only
+        raise BadInput("--recompute would drop other maps the second time on mps: leave it out, or take --device=cpu")
 
 
 def refuse_missing_compiler(device: torch.device) -> None:

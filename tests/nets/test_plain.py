@@ -67,8 +67,9 @@ def test_convolving_an_enlarged_map(small, size):
 
 @pytest.mark.parametrize(("groups", "inputs", "outputs"), [(64, 2, 4), (32, 4, 4), (6, 1, 2), (4, 64, 64), (3, 5, 5)])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_merged_groups_are_the_grouped_convolution(groups, inputs, outputs, precision):
+def test_merged_groups_are_the_grouped_convolution(groups, inputs, outputs, precision, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     conv = nn.Conv2d(groups * inputs, groups * outputs, 3, 2, 1, groups=groups, bias=False)
     conv.weight.data = conv.weight.bfloat16().float()  # so that both precisions convolve the same numbers
     merged = GroupedConv2d.like(conv)

@@ -5,7 +5,8 @@ from torch import nn
 import nets
 from nets.recompute import recompute
 
-NETS = [("fastnet", {"width": 8}), ("saltnet", {"encoder": "resnet18"}), ("saltnet", {"encoder": "vgg11_bn"})]
+ENCODERS = ("resnet18", "vgg11_bn", "se_resnext50_32x4d")
+NETS = [("fastnet", {"width": 8}), *(("saltnet", {"encoder": encoder}) for encoder in ENCODERS)]
 
 
 def kept_bytes(net: nn.Module, images: torch.Tensor) -> int:

@@ -8,7 +8,7 @@ from torch import nn
 
 import nets
 from command import BadInput
-from nets import blocks, encoders, weights
+from nets import blocks, encoders, enlarged, weights
 
 # Our encoders and the classifiers whose weights they start from, as an independent implementation (timm's).
 SOURCES = {
@@ -55,7 +55,7 @@ def test_encoder_with_imagenet_weights_computes_what_the_classifier_does(name, t
     images = torch.rand(1, 3, 64, 32)
     with torch.no_grad():
         found = encoder(images)
-        expected = source.forward_intermediates(blocks.doubled(images), intermediates_only=True)
+        expected = source.forward_intermediates(enlarged.doubled(images), intermediates_only=True)
     for ours, theirs in zip(found[1:], expected[1:], strict=True):  # timm's first map lies before the pooling
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from small_run import folder_of, weights
+from small_run import assert_equal_weights, folder_of, other_run, weights
 from torch import nn
 
 import nets
@@ -127,6 +127,32 @@ def test_batch_norm_is_the_plain_average_over_training_tiles_without_dropout(sma
     variances = torch.stack([x.var((0, 2, 3), unbiased=True) for x in batches]).mean(0)
     assert torch.allclose(first.running_var, variances, rtol=1e-4)
     assert not job.model.training and first.momentum == 0.1
+
+
+def test_batch_norm_sees_tiles_augmented_as_in_training(small: Config):
+    means = []
+    for augmentation in ("saltnet", "none"):
+        job = setup.prepare(resolve(replace(small, augmentation=augmentation)))
+        swa.estimate_batch_norm(job)
+        means.append(next(module for module in job.net.modules() if isinstance(module, nn.BatchNorm2d)).running_mean)
+    assert not torch.allclose(*means)
+
+
+def test_recomputing_gives_the_same_weights_and_counts_as_the_same_model(small: Config):
+    train(small)
+    other = replace(other_run(small, "other"), recompute=True)
+    train(other)
+    assert_equal_weights(folder_of(small) / "final.pt", folder_of(other) / "final.pt")
+    train(replace(other, recompute=False))  # the same model: nothing to do
+    assert plan.measure(replace(other, weights="none"))[1] < plan.measure(small)[1]
+    with pytest.raises(BadInput, match="exclude each other"):
+        replace(other, compile=True)
+
+
+def test_compiling_needs_a_compiler(small: Config, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(setup.shutil, "which", lambda name: None)
+    with pytest.raises(BadInput, match=r"--compile needs a C\+\+ compiler"):
+        setup.prepare(resolve(replace(small, compile=True)))
 
 
 def test_plan_refuses_another_config_and_tells_needs(small: Config, capsys: pytest.CaptureFixture):
