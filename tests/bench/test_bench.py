@@ -30,8 +30,11 @@ KEYS = {
     "predict_images_per_second",
     "peak_gb",
 }
-SMALL = {"net": "fastnet", "width": 8, "image_size": 104, "batch": 2, "device": "cpu", "threads": 1, "repeats": 2}
-SALTNET = SMALL | {"net": "saltnet", "encoder": "resnet18", "image_size": 128, "batch": 1, "repeats": 1}
+SMALL = {
+    **{"net": "fastnet", "width": 8, "variant": "resize", "image_size": 32, "batch": 2},
+    **{"device": "cpu", "threads": 1, "repeats": 2},
+}
+SALTNET = SMALL | {"net": "saltnet", "encoder": "resnet18", "repeats": 1}
 
 
 @pytest.mark.parametrize(("measure", "kind"), [(bench.bench, "saltworks"), (plain.measure, "plain")])
@@ -54,7 +57,7 @@ def test_a_slow_part_is_told_as_that_part(accumulate: int):
     """And predicting, which comes between, counts in none."""
 
     def slow_loss(output, mask):
-        time.sleep(0.1)
+        time.sleep(0.05)
         return output.logits.mean()
 
     class SlowBackward(torch.autograd.Function):
@@ -64,15 +67,15 @@ def test_a_slow_part_is_told_as_that_part(accumulate: int):
 
         @staticmethod
         def backward(ctx, gradient):
-            time.sleep(0.3)
+            time.sleep(0.1)
             return gradient
 
     def slow_behind(output, mask):
         return SlowBackward.apply(output.logits).mean()
 
-    config = resolve(Bench(**SMALL | {"accumulate": accumulate}))
+    config = resolve(Bench(**SMALL | {"accumulate": accumulate, "repeats": 1}))
     tiles = bench.synthetic_tiles(config)
-    for part, loss, seconds in (("loss", slow_loss, 0.1), ("backward", slow_behind, 0.3)):
+    for part, loss, seconds in (("loss", slow_loss, 0.05), ("backward", slow_behind, 0.1)):
         row = bench.measure(replace(setup.prepare(config, (tiles, tiles)), loss=loss))
         assert row["shares"][part] > 0.4
         assert row["train_images_per_second"] < 2 / seconds

@@ -27,10 +27,10 @@ def saltnet(encoder: str) -> nn.Module:
     return net
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "se_resnext50_32x4d", "vgg11", "timm/convnext_atto"])
+@pytest.mark.parametrize("encoder", ["resnet18", "timm/convnext_atto"])
 def test_saltnet_is_the_plain_net(encoder: str):
     torch.manual_seed(1)
-    images = torch.rand(3, 3, 64, 96, dtype=torch.float64)
+    images = torch.rand(2, 3, 32, 64, dtype=torch.float64)
     outcomes = []
     for net in (saltnet(encoder), plain.net(saltnet(encoder))):
         output = net(images.to(memory_format=torch.channels_last))
