@@ -26,7 +26,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def make(runs: Path, *words: str, dry: bool = True) -> subprocess.CompletedProcess:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "ARGS"))}
     environment["SALTWORKS_RUNS"] = str(runs.parent)
     command = ["make", *(["-n"] if dry else []), "--no-print-directory", "PYTHON=python", "RUN=r", *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
