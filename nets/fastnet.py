@@ -21,7 +21,7 @@ HYPERCOLUMN = 32  # channels into which each decoder level is projected
 class FastNet(nn.Module):
     """Images (N, channels, H, W) in 0..1, any even H and W -> Output with logits (N, classes, H, W).
 
-    `width` is the number of channels at a quarter of the resolution; it doubles at each further halving.
+    `width` is the number of channels at a quarter of the resolution; an eighth has twice, all below four times as many.
     """
 
     def __init__(self, width: int = 64, classes: int = 1, channels: int = 3):
@@ -34,8 +34,8 @@ class FastNet(nn.Module):
         self.stage1 = nn.Sequential(nn.MaxPool2d(3, 2, 1), Residual(half, w), Residual(w, w))
         self.stage2 = nn.Sequential(Residual(w, 2 * w, stride=2), Residual(2 * w, 2 * w))
         self.stage3 = nn.Sequential(Residual(2 * w, 4 * w, stride=2), Residual(4 * w, 4 * w))
-        self.stage4 = nn.Sequential(Residual(4 * w, 8 * w, stride=2), Residual(8 * w, 8 * w))
-        self.decoder4 = Decoder(8 * w, 4 * w)
+        self.stage4 = nn.Sequential(Residual(4 * w, 4 * w, stride=2), Residual(4 * w, 4 * w))
+        self.decoder4 = Decoder(4 * w, 4 * w)
         self.decoder3 = Decoder(4 * w, 2 * w)
         self.decoder2 = Decoder(2 * w, w)
         self.decoder1 = Decoder(w, half)
@@ -102,13 +102,11 @@ class Decoder(nn.Module):
 class SqueezeExcite(nn.Module):
     """scSE: one gate per channel plus one per pixel."""
 
-    def __init__(self, channels: int, reduction: int = 4):
+    def __init__(self, channels: int):
         super().__init__()
+        hidden = max(8, channels // 4)
         self.channel = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1),
-            nn.Conv2d(channels, channels // reduction, 1),
-            nn.ReLU(),
-            nn.Conv2d(channels // reduction, channels, 1),
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1)
         )
         self.pixel = nn.Conv2d(channels, 1, 1)
 

@@ -11,11 +11,13 @@ from datasets.framing import VARIANTS
 from losses import LOSSES
 from nets import NETS
 from nets.device import DEVICES, PRECISIONS, choose_device, num_cores, resolve_precision
+from training.muon import Muon
 from training.schedules import SCHEDULES
 
 OPTIMIZERS = {
     "adamw": partial(torch.optim.AdamW, fused=True),
     "adam": partial(torch.optim.Adam, fused=True),
+    "muon": Muon,
     "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
 NET_OPTIONS = {"saltnet": ("encoder",), "fastnet": ("width",)}  # the fields below that go to each net
@@ -49,7 +51,7 @@ class Config:
     loss: str = "saltnet"  # saltnet (deeply supervised), lovasz, lovasz_bce or bce
     augmentation: str = "saltnet"  # saltnet, light or none, see datasets/augment.py
     cutout: bool = True  # False leaves cutout out of the augmentation
-    optimizer: str = "adamw"  # adamw, adam or sgd
+    optimizer: str = "adamw"  # adamw, adam, muon or sgd
     lr: float = 5e-4  # peak learning rate
     weight_decay: float = 1e-4  # decoupled for adamw; of every parameter
     schedule: str = "noam"  # noam, constant, plateau, step, milestones, cosine, clr or onecycle

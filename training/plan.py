@@ -26,7 +26,7 @@ from training.config import PRESETS, Config, resolve
 from training.state import BEST
 
 FLOAT = 4  # bytes of a float32
-MOMENTS = {"adamw": 2, "adam": 2, "sgd": 1}  # the optimiser's tensors beside each weight
+MOMENTS = {"adamw": 2, "adam": 2, "muon": 1, "sgd": 1}  # the optimiser's tensors beside each weight
 LIBRARIES = 0.6e9  # bytes: Python, torch and the decoded tiles
 WEIGHT_FILES = 3  # latest, final, swa; and three best ones per cycle
 PROBABILITY = 2  # bytes of a stored probability

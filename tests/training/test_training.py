@@ -374,7 +374,7 @@ def test_presets_are_valid_and_the_default_is_the_recipe():
         ({"seed": 2**40}, "seed=1099511627776 is too large"),
         ({"schedule": "clr", "cycles": 3}, "epochs=250 is no multiple of --cycles=3"),
         ({"milestones": "a b"}, "not a list of epochs"),
-        ({"optimizer": "lion"}, "choose one of adamw, adam, sgd"),
+        ({"optimizer": "lion"}, "choose one of adamw, adam, muon, sgd"),
     ],
 )
 def test_bad_options_are_refused_before_any_work(bad: dict, message: str):
