@@ -8,6 +8,7 @@ RUN       ?= saltnet
 PRESET    ?= saltnet
 DATA      ?= datasets/tgs
 NUM_FOLDS ?= 10
+SCHEME    ?= random
 FOLD      ?=
 FOLDS     ?= $(FOLD)
 VARIANT   ?=
@@ -59,7 +60,7 @@ help: ## this list
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-DEMO := RUN=demo DATA=$(RUNS)/demo/data FOLDS= FOLD= VARIANT= ARGS= NUM_FOLDS=2
+DEMO := RUN=demo DATA=$(RUNS)/demo/data FOLDS= FOLD= VARIANT= ARGS= NUM_FOLDS=2 SCHEME=random
 
 demo: $(SETUP) ## the whole chain on a synthetic competition, in minutes
 	@if [ -f $(RUNS)/demo/submission.csv ] && $(MAKE) --no-print-directory -q $(DEMO) $(RUNS)/demo/submission.csv; then \
@@ -84,7 +85,7 @@ verify: $(SETUP) ## check the competition in DATA, file by file
 	$(PYTHON) -m datasets.salt --data="$(DATA)"
 
 $(R)/folds.csv: | $(SETUP)
-	$(PYTHON) -m datasets.folds --run=$(RUN) --data="$(DATA)" --num_folds=$(NUM_FOLDS)
+	$(PYTHON) -m datasets.folds --run=$(RUN) --data="$(DATA)" --num_folds=$(NUM_FOLDS) --scheme=$(SCHEME)
 
 plan: $(R)/folds.csv | $(SETUP) ## what the grid of FOLDS and VARIANT needs in memory and on disk, and what is done
 	@$(PYTHON) -m training.plan $(PRESET) --run=$(RUN) --data="$(DATA)" --models="$(MODELS)" $(call args,train all plan)

@@ -3,7 +3,9 @@
     python -m datasets.folds --data=datasets/tgs --run=saltnet --num_folds=10 --seed=0
 
 Every fold holds the same share of empty tiles and of each tenth of coverage. Fold 0 of five is an 80/20 split.
---csv=own.csv takes a split of one's own (header id,fold; folds from 0) in place of a random one.
+--scheme=mosaic keeps families together (datasets/families.py): no tile is validated whose neighbours or near-duplicates
+were trained on. --csv=own.csv takes a split of one's own (header id,fold; folds from 0). --leaks=True only tells how
+many tiles of the run's split have kin in other folds.
 """
 
 from collections.abc import Sequence
@@ -15,10 +17,12 @@ import pandas as pd
 
 import command
 import runfolder
-from command import BadInput
-from datasets import salt
+from command import BadInput, choose
+from datasets import families, salt
 
 COLUMNS = ("id", "fold")
+SCHEMES = ("random", "mosaic")
+NUM_STRATA = 11  # empty tiles, and tenths of coverage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +31,12 @@ class Options:
     run: str = "saltnet"  # folder under runs/
     num_folds: int = 10  # models per framing; each validates on one fold
     seed: int = 0  # of the shuffle
-    csv: str = ""  # a table of one's own, with columns id and fold; then num_folds and seed do not matter
+    scheme: str = "random"  # random, or mosaic: families of tiles stay together
+    csv: str = ""  # a table of one's own, with columns id and fold; then num_folds, seed and scheme do not matter
+    leaks: bool = False  # write nothing: tell how much the run's split, or that of csv, leaks
+
+    def __post_init__(self) -> None:
+        choose("scheme", self.scheme, SCHEMES)
 
 
 def split(coverage: Sequence[float], names: Sequence[str], num_folds: int, seed: int) -> pd.DataFrame:
@@ -38,13 +47,42 @@ def split(coverage: Sequence[float], names: Sequence[str], num_folds: int, seed:
     """
     if not 2 <= num_folds <= len(names):
         raise BadInput(f"--num_folds={num_folds} for {len(names)} tiles, expected 2 to {len(names)}")
-    strata = np.ceil(10 * np.asarray(coverage, np.float64))  # 0 is empty alone, 1..10 end at a full tenth
-    by_name = np.argsort(np.asarray(names))
-    shuffled = np.random.default_rng(seed).permutation(by_name)
-    dealt = shuffled[np.argsort(strata[shuffled], kind="stable")]
+    shuffled = np.random.default_rng(seed).permutation(np.argsort(np.asarray(names)))
+    dealt = shuffled[np.argsort(strata_of(coverage)[shuffled], kind="stable")]
     fold = np.empty(len(names), np.int64)
     fold[dealt] = np.arange(len(names)) % num_folds
     return pd.DataFrame({"id": list(names), "fold": fold})
+
+
+def split_families(
+    coverage: Sequence[float], names: Sequence[str], kin: Sequence[int], num_folds: int, seed: int
+) -> pd.DataFrame:
+    """Like `split`, but tiles of one family, `kin` (N,), share a fold.
+
+    The largest families are dealt first, each to the fold that lacks most of what it brings; folds differ more in size
+    and strata, the more so the larger the families. Raises BadInput for fewer families than folds.
+    """
+    kin = np.unique(np.asarray(kin), return_inverse=True)[1]
+    num_families = kin.max() + 1
+    if not 2 <= num_folds <= num_families:
+        raise BadInput(f"--num_folds={num_folds} for {num_families} families of tiles, expected 2 to {num_families}")
+    brought = np.zeros((num_families, NUM_STRATA))
+    np.add.at(brought, (kin, strata_of(coverage)), 1)
+    first = pd.Series(names).groupby(kin).min().to_numpy()
+    shuffled = np.random.default_rng(seed).permutation(np.argsort(first))
+    lacks = np.tile(brought.sum(0) / num_folds, (num_folds, 1))
+    fold = np.empty(num_families, np.int64)
+    for family in shuffled[np.argsort(-brought[shuffled].sum(1), kind="stable")]:
+        size, excess = brought[family].sum(), -lacks.sum(1)
+        worse = ((brought[family] - lacks) ** 2 - lacks**2).sum(1) + (excess + size) ** 2 - excess**2
+        fold[family] = worse.argmin()
+        lacks[fold[family]] -= brought[family]
+    return pd.DataFrame({"id": list(names), "fold": fold[kin]})
+
+
+def strata_of(coverage: Sequence[float]) -> np.ndarray:
+    """(N,) 0..10: 0 is empty alone, 1..10 end at a full tenth."""
+    return np.ceil(10 * np.asarray(coverage, np.float64)).astype(np.int64)
 
 
 def read(path: Path | str, names: Sequence[str]) -> pd.DataFrame:
@@ -86,8 +124,14 @@ def write(options: Options) -> None:
     """Write runs/RUN/folds.csv. One that is there already stays as it is; BadInput if it is another split."""
     path = runfolder.run_folder(options.run) / "folds.csv"
     tiles = salt.load_train(options.data)
+    if options.leaks:
+        report_leaks(Path(options.csv) if options.csv else path, tiles.names, options.data)
+        return
     if options.csv:
         folds = read(options.csv, tiles.names)
+    elif options.scheme == "mosaic":
+        _, kin = families.of_data(options.data)
+        folds = split_families(tiles.coverage, tiles.names, kin, options.num_folds, options.seed)
     else:
         folds = split(tiles.coverage, tiles.names, options.num_folds, options.seed)
     if path.exists():
@@ -102,6 +146,15 @@ def write(options: Options) -> None:
         folds.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
     sizes = folds["fold"].value_counts()
     print(f"{path}: {len(folds)} tiles in {len(sizes)} folds of {sizes.min()} to {sizes.max()}")
+
+
+def report_leaks(path: Path, names: Sequence[str], data: str) -> None:
+    """Print how many labelled tiles share a mosaic or a family with a tile of another fold."""
+    fold = read(path, names)["fold"].to_numpy()
+    mosaics, kin = families.of_data(data)
+    print(f"{path}: {len(names):,} labelled tiles in {fold.max() + 1} folds")
+    print(f"{families.split_up(mosaics, fold):,} of them share a mosaic with a labelled tile of another fold")
+    print(f"{families.split_up(kin, fold):,} are its kin by mosaics or near-duplicates: their like was trained on")
 
 
 def refuse(path: Path, names: Sequence[str], what: str, expected: str) -> None:
