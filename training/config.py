@@ -123,7 +123,7 @@ FAST = {
     "weight_decay": 1e-2,
     "schedule": "onecycle",
 }
-HOUR = {"epochs": 42, "coarse_epochs": 24}
+HOUR = {"epochs": 38, "coarse_epochs": 22}
 DEMO = {
     "width": 16,
     "epochs": 15,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.muon import BETAS, MOMENTUM, UPDATE, Muon, is_orthogonalised, orthogonalised
+from training.muon import BETAS, COEFFICIENTS, ITERATIONS, MOMENTUM, UPDATE, Muon, is_orthogonalised, orthogonalised
 
 
 def small_net() -> nn.Module:
@@ -31,6 +31,17 @@ def test_orthogonalised_matrices_keep_their_directions_and_level_their_strengths
     torch.testing.assert_close(inner, torch.diag_embed(inner.diagonal(dim1=1, dim2=2)), atol=1e-9, rtol=0)
     assert inner.diagonal(dim1=1, dim2=2)[:, :-2].min() > 0.6  # the weakest of a square matrix take more iterations
     assert inner.diagonal(dim1=1, dim2=2).max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 50), (2, 50, 12)])
+def test_iterating_on_the_gram_matrix_is_iterating_on_the_matrix(shape: tuple[int, ...]):
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(2))
+    a, b, c = COEFFICIENTS
+    expected = matrices.double() / matrices.double().norm(dim=(1, 2), keepdim=True)
+    for _ in range(ITERATIONS):
+        gram = expected @ expected.mT
+        expected = a * expected + b * gram @ expected + c * gram @ gram @ expected
+    torch.testing.assert_close(orthogonalised(matrices).double(), expected, atol=1e-4, rtol=0)
 
 
 def test_zero_stays_zero():
