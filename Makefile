@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test train swa predict ensemble submit all plan bench prune verify find-lr missing FORCE
+.PHONY: help demo test train swa predict ensemble mosaics submit all plan bench prune verify find-lr missing FORCE
 
 RUNS := $(or $(SALTWORKS_RUNS),runs)
 R := $(RUNS)/$(RUN)
@@ -121,7 +121,12 @@ $(R)/ensemble.json: $(MODELS:%=$(R)/%/test.csv) $(R)/models.txt $(call again,ens
 $(R)/threshold.json: $(R)/ensemble.json
 	$(PYTHON) -m postprocess.threshold --run=$(RUN) --data="$(DATA)"
 
-$(R)/rules.json: $(R)/threshold.json $(call again,submit)
+$(R)/mosaics.csv: | $(SETUP) $(R)/folds.csv
+	$(PYTHON) -m datasets.mosaic --data="$(DATA)" --out=$(R)/mosaics.csv
+
+mosaics: $(R)/mosaics.csv ## put tiles back where they were cut from
+
+$(R)/rules.json: $(R)/threshold.json $(R)/mosaics.csv $(call again,submit)
 	$(PYTHON) -m postprocess.rules --run=$(RUN) --data="$(DATA)" $(call args,submit)
 
 $(R)/submission.csv: $(R)/rules.json

@@ -2,7 +2,8 @@
 
     runs/RUN/folds.csv
     runs/RUN/VARIANT/foldK/{config.json, metrics.csv, times.csv, latest.pt, best-*.pt, final.pt, swa.pt, oof.*, test.*}
-    runs/RUN/{oof.*, test.*, ensemble.json, threshold.json, rules.json, changes.csv, masks.npy, submission.csv}
+    runs/RUN/{oof.*, test.*, ensemble.json, threshold.json, mosaics.csv, rules.json, changes.csv, masks.npy}
+    runs/RUN/submission.csv
 
 SALTWORKS_RUNS in the environment moves runs/ elsewhere.
 """

@@ -43,6 +43,8 @@ def existing_run(run: str) -> Path:
 
 def again(folder: Path, file: str) -> str:
     """The command that writes `file` of this run."""
+    if file == "mosaics.csv":
+        return f"`python -m datasets.mosaic --data=... --out={folder / file}`"
     return f"`python -m postprocess.{MADE_BY[file]} --run={folder.name}`"
 
 

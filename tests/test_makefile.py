@@ -67,7 +67,14 @@ def test_submit_with_folds_makes_everything_that_is_missing(runs: Path):
     assert [line for line in found if line.startswith("training.train")] == ["training.train pad/fold1"]
     for model in ("pad/fold0", "pad/fold1"):
         assert found.index(f"training.swa {model}") < found.index(f"inference.predict {model}")
-    assert found[-4:] == [f"postprocess.{stage}" for stage in ("ensemble", "threshold", "rules", "submit")]
+    stages = [line for line in found if line.split(".")[0] in ("datasets", "postprocess")]
+    assert stages == [
+        "postprocess.ensemble",
+        "postprocess.threshold",
+        "datasets.mosaic",
+        "postprocess.rules",
+        "postprocess.submit",
+    ]
 
 
 def test_bare_stages_train_nothing_and_say_what_is_missing(runs: Path):
@@ -96,7 +103,7 @@ def test_what_is_done_is_not_done_again(runs: Path):
     files = [f"pad/fold0/{name}" for name in ("final.pt", "swa.pt", "test.csv")]
     touch(runs, *files)
     (runs / "models.txt").write_text("pad/fold0\n")
-    touch(runs, "ensemble.json", "threshold.json", "rules.json", "submission.csv")
+    touch(runs, "ensemble.json", "threshold.json", "mosaics.csv", "rules.json", "submission.csv")
     assert commands(runs, "submit") == []
 
 
@@ -104,7 +111,7 @@ def test_another_set_of_models_makes_the_ensemble_again(runs: Path):
     files = [f"pad/fold{fold}/{name}" for fold in (0, 1) for name in ("final.pt", "swa.pt", "test.csv")]
     touch(runs, *files)
     (runs / "models.txt").write_text("pad/fold0 pad/fold1\n")
-    touch(runs, "ensemble.json", "threshold.json", "rules.json", "submission.csv")
+    touch(runs, "ensemble.json", "threshold.json", "mosaics.csv", "rules.json", "submission.csv")
     assert commands(runs, "submit") == []
     assert "postprocess.ensemble" in commands(runs, "submit", "FOLD=1", "VARIANT=pad")
 
@@ -119,7 +126,7 @@ def test_a_named_preset_is_checked_even_when_all_is_trained(runs: Path):
 def test_arguments_run_their_stage_again_and_never_train_without_them(runs: Path):
     touch(runs, *(f"pad/fold0/{name}" for name in ("final.pt", "swa.pt", "test.csv")))
     (runs / "models.txt").write_text("pad/fold0\n")
-    touch(runs, "ensemble.json", "threshold.json", "rules.json", "submission.csv")
+    touch(runs, "ensemble.json", "threshold.json", "mosaics.csv", "rules.json", "submission.csv")
     assert commands(runs, "submit", "ARGS=--full_empty=False") == ["postprocess.rules", "postprocess.submit"]
     refused = make(runs, "submit", "FOLD=1", "VARIANT=pad", "ARGS=--epochs=1")
     assert refused.returncode != 0 and "pad/fold1 would be trained without them" in refused.stderr

@@ -2,12 +2,14 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from command import BadInput
 from datasets.salt import Tiles
-from postprocess import corrections, rules
+from postprocess import columns, corrections, rules
+from postprocess.columns import NONE, Columns
 from postprocess.corrections import RULES, Evidence, Rule
 
 MASKS = np.array([[[0, 1], [1, 1]], [[1, 1], [1, 1]], [[0, 0], [0, 0]]], np.uint8)
@@ -16,15 +18,32 @@ RIGHT = [[0, 0, 1], [0, 0, 1]]
 LABELS = {"1e1": [[0] * 3] * 2, "007": RIGHT, "NA": RIGHT, "d": [[0] * 3] * 2}  # as in conftest.py
 
 
-def evidence(images):
-    return Evidence([str(i) for i in range(len(images))], np.asarray(images), np.zeros(len(images)))
+def alone(count):
+    """Columns of tiles that are placed nowhere."""
+    nowhere = np.full(count, NONE)
+    return Columns(np.zeros((0, 2, 2), np.uint8), nowhere, nowhere, np.zeros(count, bool), nowhere)
+
+
+def evidence(images, known=None):
+    names = [str(i) for i in range(len(images))]
+    return Evidence(names, np.asarray(images), np.zeros(len(images)), known or alone(len(images)))
+
+
+def apply(name, given, masks, variant=""):
+    before = masks.copy()
+    after = RULES[name].variants[variant](given, masks)
+    assert np.array_equal(masks, before) and after.dtype == masks.dtype and after.shape == masks.shape
+    return after
+
+
+def entry(found, name):
+    return next(one for one in found["rules"] if one["rule"] == name)
 
 
 def test_uniform_empty_on_constructed_tiles():
     images = np.array([[[[7, 7], [7, 7]]], [[[7, 7], [7, 8]]], [[[0, 0], [0, 0]]]], np.uint8)
-    before = MASKS.copy()
-    after = RULES["uniform_empty"].apply(evidence(images), MASKS)
-    assert np.array_equal(after, [np.zeros((2, 2)), MASKS[1], MASKS[2]]) and np.array_equal(MASKS, before)
+    after = apply("uniform_empty", evidence(images), MASKS)
+    assert np.array_equal(after, [np.zeros((2, 2)), MASKS[1], MASKS[2]])
 
 
 def test_uniform_looks_at_each_channel_and_at_16_bits():
@@ -34,7 +53,7 @@ def test_uniform_looks_at_each_channel_and_at_16_bits():
 
 
 def test_full_empty_on_constructed_masks():
-    after = RULES["full_empty"].apply(evidence(np.zeros((3, 1, 2, 2))), MASKS)
+    after = apply("full_empty", evidence(np.zeros((3, 1, 2, 2))), MASKS)
     assert np.array_equal(after, [MASKS[0], np.zeros((2, 2)), MASKS[2]])
 
 
@@ -65,7 +84,7 @@ def test_every_rule_has_its_switch():
 def test_criterion(contradicted, after, kept):
     check = None if contradicted is None else (lambda images, truth: np.array([contradicted]))
     labelled = Tiles(["a"], torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.zeros(1, 2, 2), torch.zeros(1))
-    found = rules.verdict(Rule(lambda e, m: m, check, ""), labelled, np.full(4, 5), np.array(after))
+    found = rules.verdict(Rule({"": lambda e, m: m}, "", check), labelled, np.full(4, 5), np.array(after))
     assert found["kept"] is kept
 
 
@@ -89,9 +108,10 @@ def test_masks_and_changes_by_hand(hand, capsys):
         "t1,full_empty,6,0",
     ]
     found = json.loads((hand.folder / "rules.json").read_text())
-    assert [(one["rule"], one["kept"], one["changed in test"]) for one in found["rules"]] == [
-        ("uniform_empty", True, 1),
-        ("full_empty", True, 1),
+    assert [one["rule"] for one in found["rules"]] == list(RULES)
+    assert [(one["rule"], one["changed in test"]) for one in found["rules"] if one["kept"]] == [
+        ("uniform_empty", 1),
+        ("full_empty", 1),
     ]
     assert found["out of fold"]["metric"] == 1.0 and found["all empty"]["metric"] == 0.5
     assert found["threshold"] == 0.5 and found["share of empty test masks"] == 1.0
@@ -103,7 +123,7 @@ def test_switched_off(hand, capsys):
     hand.rules(full_empty=False)
     masks = np.load(hand.folder / "masks.npy")
     assert masks.all(axis=(1, 2)).tolist() == [True, False, True] and masks.sum() == 12
-    found = json.loads((hand.folder / "rules.json").read_text())["rules"][1]
+    found = entry(json.loads((hand.folder / "rules.json").read_text()), "full_empty")
     assert found == {"rule": "full_empty", "kept": False, "why": "switched off"}
     assert (hand.folder / "changes.csv").read_text() == "id,rule,pixels_before,pixels_after\n"
     assert "switched off" in capsys.readouterr().out
@@ -120,7 +140,7 @@ def test_a_rule_that_loses_out_of_fold_touches_no_test_tile(hand):
     hand.threshold()
     hand.rules()
     found = json.loads((hand.folder / "rules.json").read_text())
-    full = found["rules"][1]
+    full = entry(found, "full_empty")
     assert not full["kept"] and full["gain"]["mean"] == pytest.approx(-0.35) and full["changed out of fold"] == 1
     assert found["out of fold"]["metric"] == pytest.approx(0.85) and "changed in test" not in full
     assert np.load(hand.folder / "masks.npy").sum() == 12
@@ -133,7 +153,7 @@ def test_a_full_label_takes_the_certainty_away(hand):
     hand.ensemble()
     hand.threshold()
     hand.rules()
-    full = json.loads((hand.folder / "rules.json").read_text())["rules"][1]
+    full = entry(json.loads((hand.folder / "rules.json").read_text()), "full_empty")
     assert full["labelled tiles that contradict it"] == 1 and full["gain"]["mean"] == 0 and not full["kept"]
 
 
@@ -168,3 +188,146 @@ def test_test_tiles_of_other_data_are_refused(hand):
     (hand.data / "sample_submission.csv").write_text("id\nt1\nt2\n")
     with pytest.raises(BadInput, match="'t3', expected one of the 2 tiles of --data"):
         hand.rules()
+
+
+# ---------------------------------------------------------------------------- rules by labels
+
+
+def tall(*rows):
+    """A mask of four columns with these rows."""
+    return np.array(rows, np.uint8)
+
+
+VERTICAL = tall([0, 0, 0, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0])  # from its second row on
+CAP = tall([0, 0, 0, 0], [0, 1, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1])
+BLANK = np.zeros((4, 4), np.uint8)
+
+
+def column(labels, above=None, below=None, under_salt=None, row=None):
+    count = len(next(one for one in (above, below) if one is not None))
+    filled = [np.full(count, NONE) if one is None else np.array(one) for one in (above, below)]
+    under = np.zeros(count, bool) if under_salt is None else np.array(under_salt)
+    rows = np.arange(count) if row is None else np.array(row)
+    return Columns(np.array(labels), *filled, under, rows)
+
+
+def predicted(count):
+    return np.tile(tall([1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]), (count, 1, 1))
+
+
+def test_vertical_salt_goes_on_below():
+    given = evidence(np.zeros((4, 1, 4, 4)), column([VERTICAL, CAP, BLANK], above=[0, 1, 2, NONE]))
+    after = apply("vertical_down", given, predicted(4))
+    assert np.array_equal(after[0], [[0, 1, 1, 0]] * 4)
+    assert np.array_equal(after[1:], predicted(3))
+
+
+def test_below_a_full_row_and_below_ended_salt_tiles_are_empty():
+    given = evidence(
+        np.zeros((4, 1, 4, 4)),
+        column([VERTICAL, CAP, BLANK], above=[0, 1, 2, 2], under_salt=[True, False, True, False]),
+    )
+    assert apply("cap_empty", given, predicted(4)).any(axis=(1, 2)).tolist() == [True, False, True, True]
+    assert apply("under_salt_empty", given, predicted(4)).any(axis=(1, 2)).tolist() == [True, True, False, True]
+
+
+def test_vertical_salt_goes_up_one_tile_far_below_the_top():
+    upper = tall([0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0])
+    given = evidence(np.zeros((3, 1, 4, 4)), column([upper, VERTICAL], below=[0, 0, 1], row=[2, 3, 9]))
+    after = apply("vertical_up", given, predicted(3))
+    assert np.array_equal(after[1], [[0, 1, 1, 0]] * 4)
+    assert np.array_equal(after[[0, 2]], predicted(2))
+
+
+def placed(*rows):
+    return pd.DataFrame(rows, columns=["id", "mosaic", "row", "column", "strength"])
+
+
+def test_columns_end_at_the_next_label_and_at_gaps():
+    table = placed(
+        ("a", 0, 0, 0, 1.0),  # labelled, salt
+        ("t1", 0, 1, 0, 1.0),
+        ("b", 0, 2, 0, 1.0),  # labelled, empty
+        ("t2", 0, 3, 0, 1.0),
+        ("t3", 0, 5, 0, 1.0),  # below a gap
+        ("t4", 0, 0, 1, 1.0),  # another column
+        ("t5", 1, 1, 0, 1.0),  # another mosaic
+    )
+    names = ["t1", "t2", "t3", "t4", "t5", "elsewhere", "b"]
+    found = columns.build(table, names, ["a", "b"], np.stack([VERTICAL, BLANK]))
+    assert found.above.tolist() == [0, 1, NONE, NONE, NONE, NONE, 0]
+    assert found.below.tolist() == [1, NONE, NONE, NONE, NONE, NONE, NONE]
+    assert found.under_salt.tolist() == [False, True, False, False, False, False, False]
+    assert found.row.tolist() == [1, 3, 5, 0, 1, NONE, 2]
+
+
+def test_weakly_placed_tiles_neither_speak_nor_hear():
+    table = placed(("a", 0, 0, 0, 0.9), ("t1", 0, 1, 0, 1.0), ("b", 0, 2, 0, 1.0), ("t2", 0, 3, 0, 0.9))
+    found = columns.build(table, ["t1", "t2"], ["a", "b"], np.stack([VERTICAL, BLANK]))
+    assert found.above.tolist() == [NONE, NONE] and found.below.tolist() == [1, NONE]
+
+
+def test_a_tile_does_not_hear_itself():
+    found = columns.build(
+        placed(("a", 0, 0, 0, 1.0), ("b", 0, 1, 0, 1.0)), ["a", "b"], ["a", "b"], np.stack([VERTICAL] * 2)
+    )
+    assert found.above.tolist() == [NONE, 0] and found.below.tolist() == [1, NONE]
+
+
+# ---------------------------------------------------------------------------- searched rules
+
+SPECKED = np.array([[[1, 1, 0, 0, 0], [1, 1, 0, 0, 1], [0, 0, 0, 1, 0], [0, 0, 0, 0, 0], [0, 0, 0, 0, 0]]], np.uint8)
+
+
+def test_small_components_are_removed_by_sides_and_corners():
+    images = np.zeros((1, 1, 5, 5))
+    assert corrections.small_components(evidence(images), SPECKED, pixels=1).sum() == 6
+    assert corrections.small_components(evidence(images), SPECKED, pixels=2).sum() == 4  # a corner joins the other two
+    assert corrections.small_components(evidence(images), SPECKED, pixels=4).sum() == 0
+
+
+def test_holes_are_filled_unless_they_touch_the_border():
+    ring = np.ones((1, 5, 5), np.uint8)
+    ring[0, 1:3, 1] = 0
+    ring[0, 0, 4] = 0
+    images = np.zeros((1, 1, 5, 5))
+    assert corrections.small_holes(evidence(images), ring, pixels=1).sum() == 22
+    filled = corrections.small_holes(evidence(images), ring, pixels=2)
+    assert filled.sum() == 24 and filled[0, 0, 4] == 0
+    assert np.array_equal(
+        corrections.small_holes(evidence(images), 1 - np.ones_like(ring), pixels=99), np.zeros_like(ring)
+    )
+
+
+def test_small_masks_and_unlikely_ones_become_empty():
+    assert corrections.small_masks(evidence(np.zeros((3, 1, 2, 2))), MASKS, pixels=3).any(axis=(1, 2)).tolist() == [
+        False,
+        True,
+        False,
+    ]
+    given = evidence(np.zeros((3, 1, 2, 2)))._replace(image_probability=np.array([0.3, 0.29, 0.9]))
+    assert corrections.empty_gate(given, MASKS, probability=0.3).any(axis=(1, 2)).tolist() == [True, False, False]
+
+
+def test_the_best_variant_is_taken_and_all_are_told(hand):
+    """Specks in every tile: only the variant that reaches their size helps."""
+    prepared(hand)
+    found = json.loads((hand.folder / "threshold.json").read_text())
+    assert found["threshold"] == 0.5
+    hand.rules()
+    small = entry(json.loads((hand.folder / "rules.json").read_text()), "small_components")
+    assert set(small["variants"]) == set(RULES["small_components"].variants)
+    assert small["variant"] == "3 pixels" and small["gain"]["mean"] == max(small["variants"].values())
+
+
+def test_rules_restore_masks_that_were_damaged_on_purpose():
+    """A section of vertical salt, its test tiles predicted wrong everywhere: rules by labels mend what labels tell."""
+    section = np.zeros((20, 4), np.uint8)
+    section[2:, 1:3] = 1
+    truth = section.reshape(5, 4, 4)
+    names = [f"t{i}" for i in range(5)]
+    table = placed(*[(name, 0, row, 0, 1.0) for row, name in enumerate(names)])
+    known = columns.build(table, names, ["t0"], truth[:1])
+    damaged = np.where(np.arange(5)[:, None, None] == 0, truth, 1 - truth).astype(np.uint8)
+    given = evidence(np.zeros((5, 1, 4, 4)), known)
+    assert np.array_equal(apply("vertical_down", given, damaged), truth)

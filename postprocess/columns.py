@@ -1,0 +1,55 @@
+"""What labelled tiles say of those above and below them in their mosaics (datasets/mosaic.py).
+
+A label is evidence, a prediction is not: only labelled tiles speak here, never of themselves, and each only as far as
+the next labelled one. Tiles that are placed with less than STRENGTH are left out, and a gap ends a column.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+STRENGTH = 0.95  # least probability that a tile is rightly placed
+NONE = -1
+
+
+class Columns(NamedTuple):
+    """For each of N tiles, the labelled ones that speak of it."""
+
+    labels: np.ndarray  # (L, H, W) uint8, masks of the labelled tiles
+    above: np.ndarray  # (N,) index into labels of the nearest labelled tile above, or NONE
+    below: np.ndarray  # (N,) index into labels of the tile directly below, or NONE
+    under_salt: np.ndarray  # (N,) bool, a labelled tile further up than `above` holds salt
+    row: np.ndarray  # (N,) row in its mosaic from 0, or NONE where it is not placed
+
+
+def build(mosaics: pd.DataFrame, names: Sequence[str], labelled: Sequence[str], labels: np.ndarray) -> Columns:
+    """Columns of the tiles `names`, by a table of datasets.mosaic and the masks (L, H, W) of the tiles `labelled`."""
+    placed = mosaics[mosaics["strength"] >= STRENGTH]
+    tile_at = {(m, column, row): name for name, m, row, column, _ in placed.itertuples(index=False, name=None)}
+    place_of = {name: place for place, name in tile_at.items()}
+    number = {name: index for index, name in enumerate(labelled)}
+    has_salt = labels.any(axis=(1, 2))
+    found = Columns(
+        labels, *(np.full(len(names), NONE) for _ in range(2)), np.zeros(len(names), bool), np.full(len(names), NONE)
+    )
+    for tile, name in enumerate(names):
+        if name not in place_of:
+            continue
+        mosaic, column, row = place_of[name]
+        speakers = [number[other] for other in upwards(tile_at, mosaic, column, row) if other in number]
+        found.row[tile] = row
+        if speakers:
+            found.above[tile] = speakers[0]
+            found.under_salt[tile] = has_salt[speakers[1:]].any()
+        found.below[tile] = number.get(tile_at.get((mosaic, column, row + 1)), NONE)
+    return found
+
+
+def upwards(tile_at: dict[tuple[int, int, int], str], mosaic: int, column: int, row: int) -> list[str]:
+    """Tiles above a place, nearest first, up to the first gap."""
+    found = []
+    while (name := tile_at.get((mosaic, column, row := row - 1))) is not None:
+        found.append(name)
+    return found
