@@ -3,9 +3,10 @@
     python -m inference.predict --run=saltnet --variant=pad --fold=0 --data=datasets/tgs
 
 Writes oof.{npy,csv} and test.{npy,csv} beside the model's weights. Loads no weights but the checkpoint's.
+--mosaics=FILE blends in windows over the borders between placed tiles (inference/windows.py): an experiment.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -18,9 +19,11 @@ import command
 import nets
 import runfolder
 from command import BadInput, at_least, choose
-from datasets import folds, framing, predictions, salt
+from datasets import folds, framing, mosaic, predictions, salt
 from datasets.framing import Framing
 from datasets.salt import Tiles
+from inference import windows
+from inference.windows import Said
 from nets import tta
 from nets.device import PRECISIONS
 from nets.device import fabric as make_fabric
@@ -37,6 +40,7 @@ class Options:
     variant: str = "pad"  # pad or resize
     fold: int = 0  # that validated the model
     checkpoint: str = "swa"  # name without .pt
+    mosaics: str = ""  # a table of datasets.mosaic, to predict across the borders of placed tiles too; empty = not
     batch: int = 0  # tiles at once, each with its flip; 0 = as in training
     device: str = "auto"  # auto, cpu, cuda or mps
     precision: str = ""  # bf16, fp16, float32; empty = as in training
@@ -64,9 +68,10 @@ def predict(options: Options) -> None:
         refuse_other_size(path, tiles, framed)  # any fault of the data is told now, not after hours of work
     with runfolder.lock(folder):
         (folder / "test.csv").unlink(missing_ok=True)  # the sign that both are there, of the same weights
-        write(folder / "oof", held.names, probabilities(model, framed, [held], batch, fabric.device))
+        across = across_borders(options, [*held.names, *names], model, framed, batch, fabric.device)
+        write(folder / "oof", held.names, probabilities(model, framed, [held], batch, fabric.device, across))
         test = salt.stream_test(options.data, batch * max(1, CHUNK // batch))
-        write(folder / "test", names, probabilities(model, framed, test, batch, fabric.device))
+        write(folder / "test", names, probabilities(model, framed, test, batch, fabric.device, across))
 
 
 def held_out(options: Options) -> Tiles:
@@ -89,13 +94,42 @@ def write(stem: Path, names: Sequence[str], found: Iterable[tuple[Tensor, Tensor
 
 @torch.no_grad()
 def probabilities(
-    model: nn.Module, framed: Framing, pieces: Iterable[Tiles], batch: int, device: torch.device
+    model: nn.Module,
+    framed: Framing,
+    pieces: Iterable[Tiles],
+    batch: int,
+    device: torch.device,
+    across: Mapping[str, Said],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Per batch: pixel probabilities (n, H, W) and image probabilities (n,), float32."""
+    """Per batch: pixel probabilities (n, H, W) and image probabilities (n,), float32; `across` borders by name."""
     for tiles in pieces:
         for indices in torch.arange(len(tiles)).split(batch):
             prediction = tta.predict(model, framed, tiles.batch(indices, device=device))
-            yield prediction.probability.squeeze(1), prediction.image_probability
+            pixels = prediction.probability.squeeze(1)
+            for place, index in enumerate(indices.tolist()):
+                if said := across.get(tiles.names[index]):
+                    pixels[place] = said.blend(pixels[place])
+            yield pixels, prediction.image_probability
+
+
+def across_borders(
+    options: Options, names: Sequence[str], model: nn.Module, framed: Framing, batch: int, device: torch.device
+) -> dict[str, Said]:
+    """What windows over the borders of --mosaics say of the tiles `names`; nothing without it."""
+    if not options.mosaics:
+        return {}
+    parts = (salt.load_train(options.data), salt.load_test(options.data))
+    home = {name: (tiles, index) for tiles in parts for index, name in enumerate(tiles.names)}
+    borders = windows.pairs(mosaic.read(options.mosaics, list(home)), set(names))
+
+    def image(name: str) -> Tensor:
+        tiles, index = home[name]
+        return tiles.batch([index])[0]
+
+    def predicted(images: Tensor) -> Tensor:
+        return tta.predict(model, framed, images.to(device)).probability.squeeze(1)
+
+    return windows.say(borders, set(names), image, predicted, batch)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from postprocess.around import Around
 from postprocess.columns import NONE, Columns
 
 FIRST_ROW = 3  # of a mosaic, from which on vertical salt goes on upwards: above, tiles reach the salt's top
@@ -23,6 +24,7 @@ class Evidence(NamedTuple):
     images: np.ndarray  # (N, C, H, W) uint8 or uint16
     image_probability: np.ndarray  # (N,) 0..1, that the tile holds any salt
     columns: Columns  # labelled tiles above and below in the mosaics
+    around: Around | None = None  # predictions of the tiles around each
 
 
 Apply = Callable[[Evidence, np.ndarray], np.ndarray]  # masks (N, H, W) uint8 0 / 1 -> new masks, the old unchanged
@@ -96,6 +98,34 @@ def empty_gate(evidence: Evidence, masks: np.ndarray, probability: float) -> np.
     return emptied(masks, evidence.image_probability < probability)
 
 
+def neighbour_smoothing(evidence: Evidence, masks: np.ndarray, sigma: float) -> np.ndarray:
+    """Probabilities are blurred across the borders of placed tiles, which count within 2 sigma pixels of a border."""
+    changed = masks.copy()
+    if evidence.around is None:
+        return changed
+    height, width = masks.shape[1:]
+    middle = (slice(height, 2 * height), slice(width, 2 * width))
+    for tile, name in enumerate(evidence.names):
+        if (picture := evidence.around.picture(name)) is None:
+            continue
+        probability, known = (cv2.GaussianBlur(part, (0, 0), sigma) for part in picture)
+        near = cv2.distanceTransform(at_border(picture[1], height, width), cv2.DIST_C, 3) <= 2 * sigma
+        smooth = probability[middle] / known[middle] > evidence.around.threshold
+        changed[tile][near] = smooth[near]
+    return changed
+
+
+def at_border(known: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W) uint8 for cv2.distanceTransform: 0 on the edges beyond which something is known, 1 elsewhere."""
+    marks = np.ones((height, width), np.uint8)
+    row, column = 3 * height // 2, 3 * width // 2
+    marks[0] *= known[height - 1, column] == 0
+    marks[-1] *= known[2 * height, column] == 0
+    marks[:, 0] *= known[row, width - 1] == 0
+    marks[:, -1] *= known[row, 2 * width] == 0
+    return marks
+
+
 def uniform_with_salt(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return is_uniform(images) & truth.any(axis=(1, 2))
 
@@ -152,6 +182,9 @@ def searched(rule: Callable[..., np.ndarray], unit: str, values: Sequence[float]
 
 # In the order in which they are applied. Each has a switch of its name in postprocess.rules.Options.
 RULES = {
+    "neighbour_smoothing": Rule(
+        searched(neighbour_smoothing, "sigma", (1, 2, 4)), "predictions of neighbours should go on across borders"
+    ),
     "small_components": Rule(
         searched(small_components, "pixels", (3, 10, 20, 40, 80)), "specks of salt are errors more often than not"
     ),

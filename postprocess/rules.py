@@ -26,10 +26,10 @@ import command
 import runfolder
 from command import BadInput
 from datasets import mosaic, salt
-from datasets.predictions import Predictions
 from datasets.salt import Tiles
 from losses.compare import paired_gain
 from postprocess import columns, scores, stages
+from postprocess.around import Around
 from postprocess.corrections import RULES, Apply, Evidence, Rule
 
 INPUTS = ("oof.csv", "oof.npy", "test.csv", "test.npy", "threshold.json")
@@ -42,6 +42,7 @@ class Options:
 
     data: str = "datasets/tgs"  # a folder in Kaggle's layout
     run: str = "saltnet"  # folder under runs/
+    neighbour_smoothing: bool = False  # probabilities blurred across borders of placed tiles: an experiment
     small_components: bool = True  # specks of salt -> removed
     small_holes: bool = True  # small gaps in salt -> filled
     small_masks: bool = True  # masks of few pixels -> empty
@@ -67,7 +68,17 @@ def rules(options: Options) -> None:
     stages.refuse_other_size(test, unlabelled, folder / "test.npy")
 
     mosaics = read_mosaics(folder, [*labelled.names, *salt.test_names(options.data)])
-    known, unknown = (evidence(stored, part, labelled, mosaics) for stored, part in ((oof, tiles), (test, unlabelled)))
+    around = Around(mosaics, (oof, test), threshold)
+    known, unknown = (
+        Evidence(
+            stored.names,
+            part.images.numpy(),
+            stored.image_probability,
+            columns.build(mosaics, stored.names, labelled.names, labelled.masks.numpy()),
+            around,
+        )
+        for stored, part in ((oof, tiles), (test, unlabelled))
+    )
 
     asked = [name for name in RULES if getattr(options, name)]
     found = {"threshold": threshold, "placed tiles": len(mosaics)}
@@ -98,11 +109,6 @@ def has_mosaics(folder: Path) -> bool:
 def read_mosaics(folder: Path, names: list[str]) -> pd.DataFrame:
     """The run's mosaics; a table without rows where it has none."""
     return mosaic.read(folder / "mosaics.csv", names) if has_mosaics(folder) else pd.DataFrame(columns=mosaic.COLUMNS)
-
-
-def evidence(stored: Predictions, tiles: Tiles, labelled: Tiles, mosaics: pd.DataFrame) -> Evidence:
-    neighbours = columns.build(mosaics, stored.names, labelled.names, labelled.masks.numpy())
-    return Evidence(stored.names, tiles.images.numpy(), stored.image_probability, neighbours)
 
 
 def try_rules(asked: list[str], known: Evidence, masks: np.ndarray, tiles: Tiles, labelled: Tiles) -> dict[str, Any]:

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from command import BadInput
+from datasets import predictions
 from datasets.salt import Tiles
 from postprocess import columns, corrections, rules
+from postprocess.around import Around
 from postprocess.columns import NONE, Columns
 from postprocess.corrections import RULES, Evidence, Rule
 
@@ -307,6 +309,35 @@ def test_small_masks_and_unlikely_ones_become_empty():
     ]
     given = evidence(np.zeros((3, 1, 2, 2)))._replace(image_probability=np.array([0.3, 0.29, 0.9]))
     assert corrections.empty_gate(given, MASKS, probability=0.3).any(axis=(1, 2)).tolist() == [True, False, False]
+
+
+def stored(values):
+    """Predictions by name, each (2, 3)."""
+    pixels = np.rint(65535 * np.stack(list(values.values()))).astype(np.uint16)
+    return predictions.Predictions(list(values), np.ones(len(values), np.float32), pixels)
+
+
+def test_neighbours_are_smoothed_across_their_border_only():
+    names = [f"t{i}" for i in range(3)]
+    table = placed(("t0", 0, 0, 0, 1.0), ("t1", 0, 1, 0, 1.0), ("t2", 1, 0, 0, 1.0))
+    probability = np.full((3, 20, 20), 0.9)
+    probability[1] = 0.45
+    by_name = dict(zip(names, probability, strict=True))
+    parts = [stored({"t0": by_name["t0"]}), stored({name: by_name[name] for name in names[1:]})]
+    around = Around(table, parts, 0.5)
+    given = Evidence(names, np.zeros((3, 1, 20, 20)), np.ones(3), alone(3), around)
+    masks = (probability > 0.5).astype(np.uint8)
+    after = corrections.neighbour_smoothing(given, masks, sigma=2)
+    assert np.array_equal(after[[0, 2]], masks[[0, 2]])
+    assert after[1, 0].all()  # the mean of 0.9 and 0.45 is salt
+    assert not after[1, 5:].any()
+
+
+def test_without_neighbours_nothing_is_smoothed():
+    given = evidence(np.zeros((3, 1, 2, 2)))
+    assert np.array_equal(corrections.neighbour_smoothing(given, MASKS, sigma=1), MASKS)
+    nothing = given._replace(around=Around(placed(), [stored({"0": np.ones((2, 2))})], 0.5))
+    assert np.array_equal(corrections.neighbour_smoothing(nothing, MASKS, sigma=1), MASKS)
 
 
 def test_the_best_variant_is_taken_and_all_are_told(hand):
