@@ -18,7 +18,7 @@ import pandas as pd
 import command
 import runfolder
 from command import BadInput, choose
-from datasets import families, salt
+from datasets import salt
 
 COLUMNS = ("id", "fold")
 SCHEMES = ("random", "mosaic")
@@ -130,6 +130,8 @@ def write(options: Options) -> None:
     if options.csv:
         folds = read(options.csv, tiles.names)
     elif options.scheme == "mosaic":
+        from datasets import families  # here, as every stage reads folds and few need what mosaics need
+
         _, kin = families.of_data(options.data)
         folds = split_families(tiles.coverage, tiles.names, kin, options.num_folds, options.seed)
     else:
@@ -150,6 +152,8 @@ def write(options: Options) -> None:
 
 def report_leaks(path: Path, names: Sequence[str], data: str) -> None:
     """Print how many labelled tiles share a mosaic or a family with a tile of another fold."""
+    from datasets import families
+
     fold = read(path, names)["fold"].to_numpy()
     mosaics, kin = families.of_data(data)
     print(f"{path}: {len(names):,} labelled tiles in {fold.max() + 1} folds")

@@ -73,11 +73,8 @@ def test_made_again_nothing_runs_and_another_config_is_refused(place: Path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "PRESET=slow"], "got 'slow', expected a preset first: one of saltnet, fast"),
         (["train", "FOLD=7", "VARIANT=pad", f"ARGS={TINY}"], "got fold 7, expected one of 0..2"),
-        (["train", "FOLD=1", "VARIANT=crop", f"ARGS={TINY}"], "choose one of pad, resize"),
         (["train", "FOLD=1", "ARGS=--epohcs=3"], "did you mean --epochs"),
-        (["train", "FOLD=1", f"ARGS={TINY} --encoder=resnet19 --net=saltnet --image_size=128"], "resnet19"),
         (["verify", "DATA=nowhere"], "nowhere"),
     ],
 )
