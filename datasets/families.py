@@ -10,23 +10,23 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from datasets import mosaic, salt
+from datasets import mosaic
+from datasets.salt import Tiles
 
 SIDE = 32  # pixels to which tiles are shrunk to be compared
 ALIKE = 0.6  # correlation of shrunk tiles from which they are near-duplicates
 
 
-def of_data(data: str) -> tuple[np.ndarray, np.ndarray]:
+def of_tiles(train: Tiles, test: Tiles) -> tuple[np.ndarray, np.ndarray]:
     """Mosaic and family of each labelled tile, both (N,), as numbers; a tile without kin has ones of its own.
 
     Mosaics run through test tiles too: two labelled tiles may hang together by one between them.
     """
-    tiles = salt.load_train(data)
-    table, _ = mosaic.find_all(data)
+    table, _ = mosaic.find_all(train, test)
     number = dict(zip(table["id"], table["mosaic"], strict=True))
-    own = len(number) + np.arange(len(tiles))
-    mosaics = np.array([number.get(name, alone) for name, alone in zip(tiles.names, own, strict=True)])
-    return mosaics, families(mosaics, near_duplicates(mosaic.as_grey(tiles.images.numpy())))
+    own = len(number) + np.arange(len(train))
+    mosaics = np.array([number.get(name, alone) for name, alone in zip(train.names, own, strict=True)])
+    return mosaics, families(mosaics, near_duplicates(mosaic.as_grey(train.images.numpy())))
 
 
 def near_duplicates(tiles: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ import command
 import runfolder
 from command import BadInput, choose
 from datasets import salt
+from datasets.salt import Tiles
 
 COLUMNS = ("id", "fold")
 SCHEMES = ("random", "mosaic")
@@ -125,14 +126,14 @@ def write(options: Options) -> None:
     path = runfolder.run_folder(options.run) / "folds.csv"
     tiles = salt.load_train(options.data)
     if options.leaks:
-        report_leaks(Path(options.csv) if options.csv else path, tiles.names, options.data)
+        report_leaks(Path(options.csv) if options.csv else path, tiles, salt.load_test(options.data))
         return
     if options.csv:
         folds = read(options.csv, tiles.names)
     elif options.scheme == "mosaic":
         from datasets import families  # here, as every stage reads folds and few need what mosaics need
 
-        _, kin = families.of_data(options.data)
+        _, kin = families.of_tiles(tiles, salt.load_test(options.data))
         folds = split_families(tiles.coverage, tiles.names, kin, options.num_folds, options.seed)
     else:
         folds = split(tiles.coverage, tiles.names, options.num_folds, options.seed)
@@ -150,13 +151,13 @@ def write(options: Options) -> None:
     print(f"{path}: {len(folds)} tiles in {len(sizes)} folds of {sizes.min()} to {sizes.max()}")
 
 
-def report_leaks(path: Path, names: Sequence[str], data: str) -> None:
+def report_leaks(path: Path, train: Tiles, test: Tiles) -> None:
     """Print how many labelled tiles share a mosaic or a family with a tile of another fold."""
     from datasets import families
 
-    fold = read(path, names)["fold"].to_numpy()
-    mosaics, kin = families.of_data(data)
-    print(f"{path}: {len(names):,} labelled tiles in {fold.max() + 1} folds")
+    fold = read(path, train.names)["fold"].to_numpy()
+    mosaics, kin = families.of_tiles(train, test)
+    print(f"{path}: {len(train):,} labelled tiles in {fold.max() + 1} folds")
     print(f"{families.split_up(mosaics, fold):,} of them share a mosaic with a labelled tile of another fold")
     print(f"{families.split_up(kin, fold):,} are its kin by mosaics or near-duplicates: their like was trained on")
 

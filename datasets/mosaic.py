@@ -25,10 +25,11 @@ import runfolder
 from command import BadInput
 from datasets import borders, salt
 from datasets.borders import Edges
+from datasets.salt import Tiles
 
 COLUMNS = ("id", "mosaic", "row", "column", "strength")
 STEPS = ((1, 0), (0, 1))  # rows and columns from a tile to the one below it, and to the one right of it
-CERTAIN = 0.95  # strength of a border that joins any two mosaics
+CERTAIN = 0.95  # strength of a border that joins any two mosaics, and of a tile that may tell of others
 AGREED = 0.99  # strength of a tile that two or more of its neighbours vote for
 
 
@@ -205,13 +206,22 @@ def border_correlations(table: pd.DataFrame, tiles: dict[str, np.ndarray]) -> np
 
 def adjacent(table: pd.DataFrame) -> Iterator[tuple[str, str, int]]:
     """Every two tiles side by side: the upper or left one, the other, and 1 if it lies below or 0 if to the right."""
-    cells = {}
-    for name, mosaic, row, column in table[list(COLUMNS[:4])].itertuples(index=False, name=None):
-        cells[mosaic, row, column] = name
+    cells = tiles_at(table)
     for (mosaic, row, column), name in cells.items():
         for rows, columns in STEPS:
             if (other := cells.get((mosaic, row + rows, column + columns))) is not None:
                 yield name, other, rows
+
+
+def tiles_at(table: pd.DataFrame) -> dict[tuple[int, int, int], str]:
+    """Mosaic, row and column -> id."""
+    rows = table[list(COLUMNS[:4])].itertuples(index=False, name=None)
+    return {(mosaic, row, column): name for name, mosaic, row, column in rows}
+
+
+def well_placed(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are certain enough to tell of other tiles by them."""
+    return table[table["strength"] >= CERTAIN]
 
 
 def read(path: Path | str, names: Sequence[str]) -> pd.DataFrame:
@@ -236,7 +246,8 @@ def read(path: Path | str, names: Sequence[str]) -> pd.DataFrame:
 def write(options: Options) -> None:
     """Write the table and print what was found."""
     started = time.perf_counter()
-    table, report = find_all(options.data, options.min_strength)
+    train, test = salt.load_train(options.data), salt.load_test(options.data)
+    table, report = find_all(train, test, options.min_strength)
     with runfolder.atomic(options.out) as temporary:
         table.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
     for what, value in report.items():
@@ -246,12 +257,11 @@ def write(options: Options) -> None:
     print(f"wrote {options.out} in {time.perf_counter() - started:.1f} s")
 
 
-def find_all(data: str, min_strength: float = 0.5) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """`find` for all tiles of a competition, labelled ones first."""
-    train, test = salt.load_train(data), salt.load_test(data)
+def find_all(train: Tiles, test: Tiles, min_strength: float = 0.5) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """`find` for all tiles of a competition. Raises BadInput unless they are of one size."""
     if train.size != test.size or train.images.shape[1] != test.images.shape[1]:
         raise BadInput(
-            f"{data} has labelled tiles of {train.size} and test tiles of {test.size}: mosaics need one size"
+            f"--data has labelled tiles of {train.size} and test tiles of {test.size}: mosaics need one size"
         )
     images = np.concatenate([tiles.images.numpy() for tiles in (train, test)])
     return find(images, train.names + test.names, min_strength)

@@ -67,8 +67,8 @@ def predict(options: Options) -> None:
     for tiles in chain([held], salt.stream_test(options.data, CHUNK)):
         refuse_other_size(path, tiles, framed)  # any fault of the data is told now, not after hours of work
     with runfolder.lock(folder):
-        (folder / "test.csv").unlink(missing_ok=True)  # the sign that both are there, of the same weights
         across = across_borders(options, [*held.names, *names], model, framed, batch, fabric.device)
+        (folder / "test.csv").unlink(missing_ok=True)  # the sign that both are there, of the same weights
         write(folder / "oof", held.names, probabilities(model, framed, [held], batch, fabric.device, across))
         test = salt.stream_test(options.data, batch * max(1, CHUNK // batch))
         write(folder / "test", names, probabilities(model, framed, test, batch, fabric.device, across))

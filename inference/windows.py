@@ -15,7 +15,6 @@ from torch import Tensor
 
 from datasets import mosaic
 
-STRENGTH = 0.95  # least probability that both tiles are rightly placed
 LINES = 4  # on either side of a border, by which contrasts are compared
 NOISE = 2 / 255  # grey added to their spread, so that flat borders are not stretched
 
@@ -41,8 +40,8 @@ class Said(NamedTuple):
 
 def pairs(mosaics: pd.DataFrame, wanted: set[str]) -> list[Pair]:
     """Borders between well placed tiles, of which at least one is wanted."""
-    table = mosaics[mosaics["strength"] >= STRENGTH]
-    found = (Pair(first, second, bool(rows)) for first, second, rows in mosaic.adjacent(table))
+    placed = mosaic.well_placed(mosaics)
+    found = (Pair(first, second, bool(rows)) for first, second, rows in mosaic.adjacent(placed))
     return [pair for pair in found if {pair.first, pair.second} & wanted]
 
 

@@ -5,18 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from datasets import mosaic
 from datasets.predictions import SCALE, Predictions
-from postprocess.columns import STRENGTH
 
 
 class Around:
     """All that is predicted, by place in the mosaics (a table of datasets.mosaic), and the threshold of salt."""
 
     def __init__(self, mosaics: pd.DataFrame, predicted: Sequence[Predictions], threshold: float):
-        placed = mosaics[mosaics["strength"] >= STRENGTH]
-        rows = placed[["id", "mosaic", "row", "column"]].itertuples(index=False, name=None)
-        self.place = {name: place for name, *place in rows}
-        self.tile_at = {tuple(place): name for name, place in self.place.items()}
+        self.tile_at = mosaic.tiles_at(mosaic.well_placed(mosaics))
+        self.place = {name: place for place, name in self.tile_at.items()}
         self.pixels = {name: (one, index) for one in predicted for index, name in enumerate(one.names)}
         self.threshold = threshold
 
@@ -27,11 +25,11 @@ class Around:
         """
         if name not in self.place:
             return None
-        mosaic, row, column = self.place[name]
+        number, row, column = self.place[name]
         found = {}
         for down in range(3):
             for right in range(3):
-                other = self.tile_at.get((mosaic, row + down - 1, column + right - 1))
+                other = self.tile_at.get((number, row + down - 1, column + right - 1))
                 if other in self.pixels:
                     found[down, right] = other
         if not found.keys() & {(0, 1), (1, 0), (1, 2), (2, 1)}:

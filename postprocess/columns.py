@@ -1,7 +1,7 @@
 """What labelled tiles say of those above and below them in their mosaics (datasets/mosaic.py).
 
 A label is evidence, a prediction is not: only labelled tiles speak here, never of themselves, and each only as far as
-the next labelled one. Tiles that are placed with less than STRENGTH are left out, and a gap ends a column.
+the next labelled one. Tiles that are not well placed are left out, and a gap ends a column.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-STRENGTH = 0.95  # least probability that a tile is rightly placed
+from datasets import mosaic
+
 NONE = -1
 
 
@@ -26,30 +27,28 @@ class Columns(NamedTuple):
 
 def build(mosaics: pd.DataFrame, names: Sequence[str], labelled: Sequence[str], labels: np.ndarray) -> Columns:
     """Columns of the tiles `names`, by a table of datasets.mosaic and the masks (L, H, W) of the tiles `labelled`."""
-    placed = mosaics[mosaics["strength"] >= STRENGTH]
-    tile_at = {(m, column, row): name for name, m, row, column, _ in placed.itertuples(index=False, name=None)}
+    tile_at = mosaic.tiles_at(mosaic.well_placed(mosaics))
     place_of = {name: place for place, name in tile_at.items()}
     number = {name: index for index, name in enumerate(labelled)}
     has_salt = labels.any(axis=(1, 2))
-    found = Columns(
-        labels, *(np.full(len(names), NONE) for _ in range(2)), np.zeros(len(names), bool), np.full(len(names), NONE)
-    )
+    above, below, rows = np.full((3, len(names)), NONE)
+    under_salt = np.zeros(len(names), bool)
     for tile, name in enumerate(names):
         if name not in place_of:
             continue
-        mosaic, column, row = place_of[name]
-        speakers = [number[other] for other in upwards(tile_at, mosaic, column, row) if other in number]
-        found.row[tile] = row
+        place = place_of[name]
+        speakers = [number[other] for other in upwards(tile_at, *place) if other in number]
         if speakers:
-            found.above[tile] = speakers[0]
-            found.under_salt[tile] = has_salt[speakers[1:]].any()
-        found.below[tile] = number.get(tile_at.get((mosaic, column, row + 1)), NONE)
-    return found
+            above[tile] = speakers[0]
+            under_salt[tile] = has_salt[speakers[1:]].any()
+        mosaic_number, rows[tile], column = place
+        below[tile] = number.get(tile_at.get((mosaic_number, rows[tile] + 1, column)), NONE)
+    return Columns(labels, above, below, under_salt, rows)
 
 
-def upwards(tile_at: dict[tuple[int, int, int], str], mosaic: int, column: int, row: int) -> list[str]:
+def upwards(tile_at: dict[tuple[int, int, int], str], number: int, row: int, column: int) -> list[str]:
     """Tiles above a place, nearest first, up to the first gap."""
     found = []
-    while (name := tile_at.get((mosaic, column, row := row - 1))) is not None:
+    while (name := tile_at.get((number, row := row - 1, column))) is not None:
         found.append(name)
     return found

@@ -48,11 +48,10 @@ def full_empty(evidence: Evidence, masks: np.ndarray) -> np.ndarray:
 
 
 def vertical_down(evidence: Evidence, masks: np.ndarray) -> np.ndarray:
-    """Below a labelled tile whose lower half is vertical, its last row goes on; empty where that row is all salt."""
+    """Below a labelled tile whose lower half is vertical, its last row goes on. Full rows are `cap_empty`'s."""
     chosen, labels = speaking(evidence.columns.above, evidence.columns.labels)
-    lower = labels[:, labels.shape[1] // 2 + 1 :]
     row = labels[:, -1:]
-    vertical = (lower == row).all(axis=(1, 2)) & row.any(axis=(1, 2)) & ~row.all(axis=(1, 2))
+    vertical = is_vertical(labels[:, labels.shape[1] // 2 + 1 :], row)
     return repeated(masks, chosen[vertical], row[vertical])
 
 
@@ -71,10 +70,8 @@ def under_salt_empty(evidence: Evidence, masks: np.ndarray) -> np.ndarray:
 def vertical_up(evidence: Evidence, masks: np.ndarray) -> np.ndarray:
     """Directly above a labelled tile whose upper half is vertical, its first row goes on, from FIRST_ROW on."""
     chosen, labels = speaking(evidence.columns.below, evidence.columns.labels)
-    upper = labels[:, : labels.shape[1] // 2]
     row = labels[:, :1]
-    vertical = (upper == row).all(axis=(1, 2)) & row.any(axis=(1, 2)) & ~row.all(axis=(1, 2))
-    vertical &= evidence.columns.row[chosen] >= FIRST_ROW
+    vertical = is_vertical(labels[:, : labels.shape[1] // 2], row) & (evidence.columns.row[chosen] >= FIRST_ROW)
     return repeated(masks, chosen[vertical], row[vertical])
 
 
@@ -142,6 +139,11 @@ def is_uniform(images: np.ndarray) -> np.ndarray:
 def is_full(masks: np.ndarray) -> np.ndarray:
     """(N,) bool: every pixel of (N, H, W) is salt."""
     return masks.all(axis=(1, 2))
+
+
+def is_vertical(part: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """(N,) bool: every line of part (N, h, W) equals row (N, 1, W), which is neither without salt nor all salt."""
+    return (part == row).all(axis=(1, 2)) & row.any(axis=(1, 2)) & ~row.all(axis=(1, 2))
 
 
 def speaking(index: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

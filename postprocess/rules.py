@@ -63,11 +63,12 @@ def rules(options: Options) -> None:
     oof, test = stages.read_predictions(folder, "oof"), stages.read_predictions(folder, "test")
     labelled = salt.load_train(options.data)
     tiles = labelled.select(oof.names)
-    unlabelled = salt.load_test(options.data).select(test.names)
+    everyone = salt.load_test(options.data)
+    unlabelled = everyone.select(test.names)
     stages.refuse_other_size(oof, tiles, folder / "oof.npy")
     stages.refuse_other_size(test, unlabelled, folder / "test.npy")
 
-    mosaics = read_mosaics(folder, [*labelled.names, *salt.test_names(options.data)])
+    mosaics = read_mosaics(folder, [*labelled.names, *everyone.names])
     around = Around(mosaics, (oof, test), threshold)
     known, unknown = (
         Evidence(

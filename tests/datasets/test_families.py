@@ -22,6 +22,10 @@ def imagined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def tiles_of(data: Path) -> tuple[salt.Tiles, salt.Tiles]:
+    return salt.load_train(data), salt.load_test(data)
+
+
 def textures(count: int, size: int = 101) -> np.ndarray:
     noise = np.random.default_rng(0).standard_normal((count, size, size))
     smooth = np.stack([cv2.GaussianBlur(one, (0, 0), 4) for one in noise])
@@ -57,7 +61,7 @@ def test_split_up_counts_tiles_with_kin_elsewhere():
 def test_families_of_a_competition_are_its_sections(imagined: Path):
     names = salt.load_train(imagined).names
     layout = pd.read_csv(imagined / synthetic.LAYOUT).set_index("id")
-    mosaics, kin = families.of_data(str(imagined))
+    mosaics, kin = families.of_tiles(*tiles_of(imagined))
     sections = layout.loc[names, "section"].to_numpy()
     for mosaic_number in np.unique(mosaics):
         assert len(set(sections[mosaics == mosaic_number])) == 1
@@ -113,8 +117,8 @@ def test_the_command_splits_by_mosaics_and_reports_leaks(imagined: Path, capsys:
 
 def test_mosaics_run_through_test_tiles(imagined: Path):
     names = salt.load_train(imagined).names
-    table, _ = mosaic.find_all(str(imagined))
-    mosaics, _ = families.of_data(str(imagined))
+    table, _ = mosaic.find_all(*tiles_of(imagined))
+    mosaics, _ = families.of_tiles(*tiles_of(imagined))
     placed = table.set_index("id")["mosaic"]
     for name, number in zip(names, mosaics, strict=True):
         assert placed.get(name, number) == number

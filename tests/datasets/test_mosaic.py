@@ -10,6 +10,7 @@ from command import BadInput
 from datasets import mosaic, synthetic
 from datasets.borders import Edges
 from datasets.mosaic import Options, assemble, find_all, table_of
+from datasets.salt import Tiles
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +20,17 @@ def imagined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def tiles_of(data: Path) -> tuple[Tiles, Tiles]:
+    return mosaic.salt.load_train(data), mosaic.salt.load_test(data)
+
+
 def adjacency(table: pd.DataFrame) -> set[tuple[str, str, int]]:
     return set(mosaic.adjacent(table))
 
 
 def test_the_true_layout_is_found(imagined: Path):
     layout = pd.read_csv(imagined / synthetic.LAYOUT).rename(columns={"section": "mosaic"}).assign(strength=1.0)
-    table, report = find_all(str(imagined))
+    table, report = find_all(*tiles_of(imagined))
     uniform = uniform_tiles(imagined)
     assert len(uniform) == report["of one grey value"] > 0
     truth, found = adjacency(layout[~layout["id"].isin(uniform)]), adjacency(table)
@@ -35,7 +40,7 @@ def test_the_true_layout_is_found(imagined: Path):
 
 
 def uniform_tiles(data: Path) -> set[str]:
-    tiles = [mosaic.salt.load_train(data), mosaic.salt.load_test(data)]
+    tiles = tiles_of(data)
     return {
         name
         for part in tiles
@@ -45,12 +50,12 @@ def uniform_tiles(data: Path) -> set[str]:
 
 
 def test_equal_tiles_give_equal_tables(imagined: Path):
-    first, second = (find_all(str(imagined))[0] for _ in range(2))
+    first, second = (find_all(*tiles_of(imagined))[0] for _ in range(2))
     pd.testing.assert_frame_equal(first, second)
 
 
 def test_each_tile_and_place_occurs_once_and_mosaics_begin_at_zero(imagined: Path):
-    table, _ = find_all(str(imagined), min_strength=0)
+    table, _ = find_all(*tiles_of(imagined), min_strength=0)
     assert table["id"].is_unique
     assert not table.duplicated(["mosaic", "row", "column"]).any()
     sizes = table.groupby("mosaic").size()
@@ -144,7 +149,7 @@ def test_other_sizes_are_refused(tmp_path: Path):
     for path in (other / "test/images").iterdir():
         (data / "test/images" / path.name).write_bytes(path.read_bytes())
     with pytest.raises(BadInput, match="mosaics need one size"):
-        find_all(str(data))
+        find_all(*tiles_of(data))
 
 
 @pytest.mark.parametrize(
