@@ -84,7 +84,8 @@ test: $(SETUP) ## lint and tests: CPU only, offline
 verify: $(SETUP) ## check the competition in DATA, file by file
 	$(PYTHON) -m datasets.salt --data="$(DATA)"
 
-$(R)/folds.csv: | $(SETUP)
+# A split that is asked for by name is compared with the one that is there, and refused if it is another.
+$(R)/folds.csv: $(if $(and $(filter train all plan,$(MAKECMDGOALS)),$(filter command% environment%,$(origin SCHEME) $(origin NUM_FOLDS))),FORCE) | $(SETUP) $(if $(filter mosaic,$(SCHEME)),$(R)/mosaics.csv)
 	$(PYTHON) -m datasets.folds --run=$(RUN) --data="$(DATA)" --num_folds=$(NUM_FOLDS) --scheme=$(SCHEME)
 
 plan: $(R)/folds.csv | $(SETUP) ## what the grid of FOLDS and VARIANT needs in memory and on disk, and what is done
@@ -121,8 +122,8 @@ $(R)/ensemble.json: $(MODELS:%=$(R)/%/test.csv) $(R)/models.txt $(call again,ens
 $(R)/threshold.json: $(R)/ensemble.json
 	$(PYTHON) -m postprocess.threshold --run=$(RUN) --data="$(DATA)"
 
-$(R)/mosaics.csv: | $(SETUP) $(R)/folds.csv
-	$(PYTHON) -m datasets.mosaic --data="$(DATA)" --out=$(R)/mosaics.csv
+$(R)/mosaics.csv: $(call again,mosaics) | $(SETUP)
+	$(PYTHON) -m datasets.mosaic --data="$(DATA)" --out=$(R)/mosaics.csv $(call args,mosaics)
 
 mosaics: $(R)/mosaics.csv ## put tiles back where they were cut from
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import command
 from datasets.augment import Augment, Draws
-from losses.supervision import BCE_WEIGHT, IMAGE_WEIGHT, LEVEL_WEIGHT
+from losses.supervision import IMAGE_WEIGHT, LEVEL_WEIGHT
 from nets import Output
 from nets.blocks import Head, Hypercolumn, ObjectContext
 from nets.enlarged import enlarge
@@ -89,7 +89,7 @@ def symmetric_lovasz(logits: Tensor, mask: Tensor, non_empty_only: bool = False)
 
 def lovasz_bce_loss(output: Output, mask: Tensor) -> Tensor:
     logits = output.logits[:, 0]
-    return symmetric_lovasz(logits, mask) + BCE_WEIGHT * F.binary_cross_entropy_with_logits(logits, mask.float())
+    return symmetric_lovasz(logits, mask) + 0.5 * F.binary_cross_entropy_with_logits(logits, mask.float())
 
 
 def deep_supervision(output: Output, mask: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ def deep_supervision(output: Output, mask: Tensor) -> Tensor:
     return total
 
 
-LOSSES = {"saltnet": deep_supervision, "lovasz_bce": lovasz_bce_loss}
+LOSSES = {"saltnet": deep_supervision, "lovasz+0.5ce": lovasz_bce_loss}
 
 
 def augment(settings: Augment, images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,9 @@ VARIATES = 60  # canonical variates that are compared
 FREEDOM = 10  # degrees of Student's t
 SOFTENING = 5.0  # grey levels of 255 added to the spread of lines, so that noise in flat ones is not blown up
 RIDGE = 1e-3  # share of the mean variance added to each principal component
-SAMPLES = 10_000  # cuts inside tiles to learn from
+SAMPLES = 40_000  # cuts inside tiles to learn from
+CUTS = 8  # at least, of each tile that is learned from, evenly spread
+DOUBTS = 3  # false pairs that are counted beside those seen
 LEAST_SIDE = 4 * LINES  # pixels of a tile's side
 CHUNK = 1024  # borders compared with all others at a time
 HIGHEST = 0.98  # correlation of a variate that is believed
@@ -52,7 +54,7 @@ class Best(NamedTuple):
 def down_and_right(images: np.ndarray) -> tuple[Edges, Edges]:
     """Candidates below and to the right of each of N >= 2 grey tiles (N, H, W) uint8, none of one grey value.
 
-    H and W are at least LEAST_SIDE pixels. The same tiles give the same edges.
+    H and W are at least LEAST_SIDE pixels. The same tiles give the same edges with the same libraries and threads.
     """
     assert len(images) > 1 and min(images.shape[1:]) >= LEAST_SIDE and images.dtype == np.uint8
     tiles = torch.from_numpy(images)
@@ -68,7 +70,8 @@ def neighbours_below(tiles: Tensor) -> Edges:
     )
     down, up = best(lower, upper, correlation)
     false_down, false_up = best(lower, turned, correlation)
-    margin, false_margin = margins(down, up), margins(false_down, false_up)
+    number = variates.shape[1]
+    margin, false_margin = margins(down, up, number), margins(false_down, false_up, number)
     # A symmetric border fits its true neighbour turned round too.
     by_chance = false_margin[(false_margin > 0) & (false_down.partner.numpy() != down.partner.numpy())]
     return edges(down.partner.numpy(), up.partner.numpy(), strengths(margin, by_chance))
@@ -80,10 +83,10 @@ def learn(tiles: Tensor) -> tuple[Tensor, Tensor]:
     Lines count from the cut. Either side is learned as the other's mirror image: down and up look alike.
     """
     height = tiles.shape[1]
-    num_cuts = max(1, min(height - 2 * LINES + 1, SAMPLES // len(tiles)))
+    num_cuts = min(height - 2 * LINES - 1, max(CUTS, SAMPLES // len(tiles)))
     step = max(1, len(tiles) * num_cuts // SAMPLES)
     own = crossed = torch.zeros(())
-    for cut in np.linspace(LINES, height - LINES, num_cuts).round().astype(int):
+    for cut in np.linspace(LINES, height - LINES, num_cuts + 2)[1:-1].round().astype(int):
         before = standardised(tiles[::step, cut - LINES : cut].flip(1))
         after = standardised(tiles[::step, cut : cut + LINES])
         own = own + before.T @ before + after.T @ after
@@ -111,10 +114,10 @@ def best(first: Tensor, second: Tensor, correlation: Tensor) -> tuple[Best, Best
     A tile is not its own partner. Memory grows with CHUNK * N.
     """
     count = len(first)
-    left = 1 - correlation.square()  # of a variate's variance when its partner's is known
+    unexplained = 1 - correlation.square()  # share of a variate's variance when its partner's is known
     ones = torch.ones(count, 1)
-    first_part = torch.cat([first * (-2 * correlation / left), squares(first, left) + FREEDOM, ones], 1)
-    second_part = torch.cat([second, ones, squares(second, left)], 1)
+    first_part = torch.cat([first * (-2 * correlation / unexplained), squares(first, unexplained) + FREEDOM, ones], 1)
+    second_part = torch.cat([second, ones, squares(second, unexplained)], 1)
     first_part, second_part = first_part / commonness(first), (second_part / commonness(second)).T.contiguous()
     rows = []
     columns = Best(torch.zeros(count, dtype=torch.long), *torch.full((2, count), torch.inf))
@@ -126,13 +129,14 @@ def best(first: Tensor, second: Tensor, correlation: Tensor) -> tuple[Best, Best
     return Best(*(torch.cat(parts) for parts in zip(*rows, strict=True))), columns
 
 
-def squares(variates: Tensor, left: Tensor) -> Tensor:
-    return (variates.square() @ (1 / left))[:, None]
+def squares(variates: Tensor, unexplained: Tensor) -> Tensor:
+    return (variates.square() @ (1 / unexplained))[:, None]
 
 
 def commonness(variates: Tensor) -> Tensor:
     """(N, 1): how well a border fits strangers. Distances are divided by it, for both borders."""
-    return (1 + variates.square().sum(1, keepdim=True) / FREEDOM) ** ((VARIATES + FREEDOM) / (2 * VARIATES + FREEDOM))
+    number = variates.shape[1]  # VARIATES, fewer where tiles are small or smooth
+    return (1 + variates.square().sum(1, keepdim=True) / FREEDOM) ** ((number + FREEDOM) / (2 * number + FREEDOM))
 
 
 def two_nearest(distances: Tensor) -> Best:
@@ -154,28 +158,32 @@ def nearer(known: Best, distances: Tensor, start: int) -> Best:
     return Best(partner, distance, second)
 
 
-def margins(down: Best, up: Best) -> np.ndarray:
-    """Lead of each tile and its best partner over the next best of either, in log likelihood (N,); -1: not mutual."""
+def margins(down: Best, up: Best, number: int) -> np.ndarray:
+    """Lead of each tile and its best partner over the next best of either, in log likelihood (N,); -1: not mutual.
+
+    `number` variates were compared.
+    """
     partner = down.partner
-    lead = torch.minimum(log_ratio(down), log_ratio(up)[partner])
+    lead = torch.minimum(log_ratio(down, number), log_ratio(up, number)[partner])
     return torch.where(up.partner[partner] == torch.arange(len(partner)), lead, -1).numpy()
 
 
-def log_ratio(found: Best) -> Tensor:
-    """Log likelihood ratio of the best partner to the second best (N,)."""
-    return (VARIATES + FREEDOM / 2) * (found.second / found.distance.clamp(min=1e-9)).log()
+def log_ratio(found: Best, number: int) -> Tensor:
+    """Log likelihood ratio of the best partner to the second best (N,); 0 where there is no second one to compare."""
+    found = found._replace(second=torch.where(found.second.isinf(), found.distance, found.second))
+    return (number + FREEDOM / 2) * (found.second / found.distance.clamp(min=1e-9)).log()
 
 
 def strengths(margin: np.ndarray, by_chance: np.ndarray) -> np.ndarray:
     """Probability that pairs of this margin (N,) are true, given the margins that chance produces; 0 without a margin.
 
-    The share of true pairs rises with the margin (isotonic regression). One false pair more than was seen is counted,
-    at the highest margin, so that few tiles never give certainty.
+    The share of true pairs rises with the margin (isotonic regression). DOUBTS false pairs more than were seen are
+    counted, at the highest margin: among few strangers, three pairs in a row are found by chance once in eight times.
     """
     found = np.flatnonzero(margin > 0)
     strength = np.zeros(len(margin))
     if len(found):
-        values = np.concatenate([margin[found], by_chance, [margin.max()]])
+        values = np.concatenate([margin[found], by_chance, np.full(DOUBTS, margin.max())])
         is_found = np.arange(len(values)) < len(found)
         order = np.lexsort((~is_found, values))  # of equals the false last: they are pooled
         share = np.empty(len(values))  # of the search among all that have this margin

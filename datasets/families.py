@@ -17,12 +17,11 @@ SIDE = 32  # pixels to which tiles are shrunk to be compared
 ALIKE = 0.6  # correlation of shrunk tiles from which they are near-duplicates
 
 
-def of_tiles(train: Tiles, test: Tiles) -> tuple[np.ndarray, np.ndarray]:
+def of_tiles(train: Tiles, table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Mosaic and family of each labelled tile, both (N,), as numbers; a tile without kin has ones of its own.
 
-    Mosaics run through test tiles too: two labelled tiles may hang together by one between them.
+    `table` (of datasets.mosaic) has the test tiles too: two labelled tiles may hang together by one between them.
     """
-    table, _ = mosaic.find_all(train, test)
     number = dict(zip(table["id"], table["mosaic"], strict=True))
     own = len(number) + np.arange(len(train))
     mosaics = np.array([number.get(name, alone) for name, alone in zip(train.names, own, strict=True)])

@@ -126,14 +126,13 @@ def write(options: Options) -> None:
     path = runfolder.run_folder(options.run) / "folds.csv"
     tiles = salt.load_train(options.data)
     if options.leaks:
-        report_leaks(Path(options.csv) if options.csv else path, tiles, salt.load_test(options.data))
+        mosaics, kin = families_of(tiles, options.data, path.with_name("mosaics.csv"))
+        report_leaks(Path(options.csv) if options.csv else path, tiles, mosaics, kin)
         return
     if options.csv:
         folds = read(options.csv, tiles.names)
     elif options.scheme == "mosaic":
-        from datasets import families  # here, as every stage reads folds and few need what mosaics need
-
-        _, kin = families.of_tiles(tiles, salt.load_test(options.data))
+        _, kin = families_of(tiles, options.data, path.with_name("mosaics.csv"))
         folds = split_families(tiles.coverage, tiles.names, kin, options.num_folds, options.seed)
     else:
         folds = split(tiles.coverage, tiles.names, options.num_folds, options.seed)
@@ -151,12 +150,21 @@ def write(options: Options) -> None:
     print(f"{path}: {len(folds)} tiles in {len(sizes)} folds of {sizes.min()} to {sizes.max()}")
 
 
-def report_leaks(path: Path, train: Tiles, test: Tiles) -> None:
+def families_of(train: Tiles, data: str, table: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Mosaic and family of each labelled tile (N,), by the run's mosaics if they are there, else found now."""
+    from datasets import families, mosaic  # here, as every stage reads folds and few need what mosaics need
+
+    test = salt.load_test(data)
+    if table.exists():
+        return families.of_tiles(train, mosaic.read(table, [*train.names, *test.names]))
+    return families.of_tiles(train, mosaic.find_all(train, test)[0])
+
+
+def report_leaks(path: Path, train: Tiles, mosaics: np.ndarray, kin: np.ndarray) -> None:
     """Print how many labelled tiles share a mosaic or a family with a tile of another fold."""
     from datasets import families
 
     fold = read(path, train.names)["fold"].to_numpy()
-    mosaics, kin = families.of_tiles(train, test)
     print(f"{path}: {len(train):,} labelled tiles in {fold.max() + 1} folds")
     print(f"{families.split_up(mosaics, fold):,} of them share a mosaic with a labelled tile of another fold")
     print(f"{families.split_up(kin, fold):,} are its kin by mosaics or near-duplicates: their like was trained on")

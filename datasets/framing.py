@@ -6,7 +6,7 @@ score at the tile's own size.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,6 +46,10 @@ class Framing(ABC):
     @abstractmethod
     def loss_mask(self, masks: Tensor) -> Tensor:
         """(N, H, W) masks at the size of `loss_view`."""
+
+    def fitting(self, tile_size: tuple[int, int]) -> "Framing":
+        """The same framing for tiles of another size. Raises BadInput where it cannot be."""
+        return self if tile_size == self.tile_size else replace(self, tile_size=tuple(tile_size))
 
     def check_tiles(self, x: Tensor) -> None:
         if tuple(x.shape[-2:]) != self.tile_size:
@@ -113,6 +117,8 @@ class Resize(Framing):
 
     def frame(self, images: Tensor) -> Tensor:
         self.check_tiles(images)
+        if self.tile_size == (self.image_size, self.image_size):
+            return images
         shrinks = max(self.tile_size) > self.image_size  # then every pixel of the tile should count
         return bilinear(images, (self.image_size, self.image_size), antialias=shrinks)
 
@@ -124,7 +130,7 @@ class Resize(Framing):
 
     def unframe(self, x: Tensor) -> Tensor:
         self.check_images(x)
-        return bilinear(x, self.tile_size)
+        return x if tuple(x.shape[-2:]) == self.tile_size else bilinear(x, self.tile_size)
 
     def loss_view(self, logits: Tensor) -> Tensor:
         self.check_images(logits)

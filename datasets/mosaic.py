@@ -4,11 +4,13 @@
 
 Borders tell neighbours (datasets/borders.py). Every tile begins as a mosaic of its own, and mosaics are joined: along
 certain borders; then wherever two or more borders agree on how two mosaics lie to each other, which closes loops and
-admits borders too weak to count alone; last single tiles along one border, down to --min_strength. A join that would
-put two tiles in one place, or as many strangers as neighbours side by side, is refused and counted.
+admits borders too weak to count alone; then single tiles along one border, down to --min_strength, and agreements
+again. A join that would put two tiles in one place, or as many strangers as neighbours side by side, is refused and
+counted.
 
 Writes id,mosaic,row,column,strength: a row per placed tile; mosaics by falling size, rows and columns from 0; strength
-is the probability that the tile lies right beside its neighbours. Tiles of one grey value fit anywhere: left out.
+is the probability that the tile lies right beside its neighbours, by all of its borders that fit together. Tiles of one
+grey value fit anywhere: left out.
 """
 
 import time
@@ -30,7 +32,7 @@ from datasets.salt import Tiles
 COLUMNS = ("id", "mosaic", "row", "column", "strength")
 STEPS = ((1, 0), (0, 1))  # rows and columns from a tile to the one below it, and to the one right of it
 CERTAIN = 0.95  # strength of a border that joins any two mosaics, and of a tile that may tell of others
-AGREED = 0.99  # strength of a tile that two or more of its neighbours vote for
+AGREED = 0.99  # strength of a tile that two or more of its neighbours vote for: assumed, not counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +139,13 @@ def assemble(edges: tuple[Edges, Edges], num_tiles: int, min_strength: float) ->
     return assembly
 
 
-def find(images: np.ndarray, names: Sequence[str], min_strength: float) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The table of COLUMNS for tiles (N, C, H, W) of 8 or 16 bits, and what there is to report."""
-    grey = as_grey(images)
+def find(grey: np.ndarray, names: Sequence[str], min_strength: float) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The table of COLUMNS for tiles (N, H, W) uint8, and what there is to report."""
     usable = np.flatnonzero(grey.reshape(len(grey), -1).min(1) < grey.reshape(len(grey), -1).max(1))
-    grey, names = grey[usable], [names[tile] for tile in usable]
-    report = {"tiles": len(images), "of one grey value": len(images) - len(usable)}
+    num_tiles, grey, names = len(grey), grey[usable], [names[tile] for tile in usable]
+    report = {"tiles": num_tiles, "of one grey value": num_tiles - len(usable)}
     if len(grey) < 2 or min(grey.shape[1:]) < borders.LEAST_SIDE:
+        report["too few, or smaller than"] = f"{borders.LEAST_SIDE} pixels: not compared"
         return pd.DataFrame(columns=list(COLUMNS)), report
     edges = borders.down_and_right(grey)
     assembly = assemble(edges, len(grey), min_strength)
@@ -165,10 +167,14 @@ def find(images: np.ndarray, names: Sequence[str], min_strength: float) -> tuple
 
 
 def as_grey(images: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) of 8 or 16 bits -> (N, H, W) uint8: the mean of the channels."""
+    """(N, C, H, W) of 8 or 16 bits -> (N, H, W) uint8: the mean of the channels, 16 bits by the range that they use."""
     if images.dtype == np.uint16:
-        images = (images >> 8).astype(np.uint8)
-    return images[:, 0] if images.shape[1] == 1 else images.mean(1).round().astype(np.uint8)
+        low, high = int(images.min()), int(images.max())
+        scale = 255 / max(high - low, 1)
+        return np.stack([((tile.mean(0) - low) * scale).round().astype(np.uint8) for tile in images])
+    if images.shape[1] == 1:
+        return images[:, 0]
+    return np.stack([tile.mean(0).round().astype(np.uint8) for tile in images])  # one at a time: no floats of all
 
 
 def table_of(assembly: Assembly, names: Sequence[str]) -> pd.DataFrame:
@@ -258,13 +264,15 @@ def write(options: Options) -> None:
 
 
 def find_all(train: Tiles, test: Tiles, min_strength: float = 0.5) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """`find` for all tiles of a competition. Raises BadInput unless they are of one size."""
-    if train.size != test.size or train.images.shape[1] != test.images.shape[1]:
+    """`find` for all tiles of a competition. Raises BadInput unless they have one size, each an id of its own."""
+    if train.size != test.size:
         raise BadInput(
             f"--data has labelled tiles of {train.size} and test tiles of {test.size}: mosaics need one size"
         )
-    images = np.concatenate([tiles.images.numpy() for tiles in (train, test)])
-    return find(images, train.names + test.names, min_strength)
+    if both := set(train.names) & set(test.names):
+        raise BadInput(f"--data has {min(both)!r} as a labelled and as a test tile: mosaics need ids of their own")
+    grey = np.concatenate([as_grey(tiles.images.numpy()) for tiles in (train, test)])
+    return find(grey, train.names + test.names, min_strength)
 
 
 if __name__ == "__main__":

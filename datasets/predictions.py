@@ -18,6 +18,7 @@ import runfolder
 from command import BadInput
 
 SCALE = 65535
+WINDOWS = "windows.txt"  # beside predictions across borders of tiles: the checksum of the mosaics they went by
 REMEDY = "run the stage that writes it again"
 
 

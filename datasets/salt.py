@@ -38,7 +38,7 @@ class Tiles:
 
     names: list[str]
     images: Tensor  # (N, C, H, W) uint8, or uint16 from 16-bit files; C is 1 where all channels are equal, else 3 (RGB)
-    masks: Tensor | None  # (N, H, W) uint8, 0 or 1; None for test tiles
+    masks: Tensor | None  # (N, H, W) uint8, 0 or 1 (other data: 0 .. labels); None for test tiles
     depths: Tensor  # (N,) float32, as in depths.csv; nan where unknown
 
     def __len__(self) -> int:
@@ -48,6 +48,18 @@ class Tiles:
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return tuple(self.images.shape[-2:])
+
+    @property
+    def channels(self) -> int:
+        """That a net sees: grey is shown as RGB."""
+        return 3
+
+    def pieces(self, count: int) -> Iterator["Tiles"]:
+        """All tiles in their order, as Tiles of at most `count`."""
+        for first in range(0, len(self), count):
+            place = slice(first, first + count)
+            masks = None if self.masks is None else self.masks[place]
+            yield Tiles(self.names[place], self.images[place], masks, self.depths[place])
 
     @property
     def coverage(self) -> Tensor:

@@ -69,9 +69,18 @@ def predict(options: Options) -> None:
     with runfolder.lock(folder):
         across = across_borders(options, [*held.names, *names], model, framed, batch, fabric.device)
         (folder / "test.csv").unlink(missing_ok=True)  # the sign that both are there, of the same weights
+        tell_windows(folder / predictions.WINDOWS, options.mosaics)
         write(folder / "oof", held.names, probabilities(model, framed, [held], batch, fabric.device, across))
         test = salt.stream_test(options.data, batch * max(1, CHUNK // batch))
         write(folder / "test", names, probabilities(model, framed, test, batch, fabric.device, across))
+
+
+def tell_windows(path: Path, mosaics: str) -> None:
+    """Leave word of the table by which windows were predicted, as others must not be averaged with these."""
+    path.unlink(missing_ok=True)
+    if mosaics:
+        with runfolder.atomic(path) as temporary:
+            temporary.write_text(runfolder.checksum(mosaics) + "\n")
 
 
 def held_out(options: Options) -> Tiles:

@@ -17,6 +17,27 @@ class Gain(NamedTuple):
     high: float
 
 
+def chance_of_best(gains: ArrayLike, groups: ArrayLike, seed: int = 0) -> float:
+    """How often chance makes the best of V variants as good as it is, 0..1; 0.025 or less is beyond chance.
+
+    gains (V, N): what each variant gains on each tile. groups (N,): tiles of a group may gain together, by one cause.
+    Chance turns the sign of all gains of a group, for all variants at once, so that neither the choice of the best nor
+    tiles that depend on each other make a gain look certain. One tile alone never is: k groups give 2^-k at least.
+    Westfall & Young 1993, "Resampling-based multiple testing", section 2.
+    """
+    gains = np.asarray(gains, dtype=np.float64)
+    groups = np.unique(groups, return_inverse=True)[1]
+    if gains.ndim != 2 or groups.shape != gains.shape[1:] or not gains.size:
+        raise ValueError(f"gains are {gains.shape} and groups {groups.shape}, expected (V, N) and (N,)")
+    sums = np.zeros((groups.max() + 1, len(gains)))
+    np.add.at(sums, groups, gains.T)
+    sums = sums[sums.any(axis=1)]
+    observed, random = sums.sum(axis=0).max(initial=-np.inf), np.random.default_rng(seed)
+    signs = random.choice([-1.0, 1.0], size=(NUM_RESAMPLES, len(sums)))
+    best = (signs @ sums).max(axis=1)
+    return float((1 + np.count_nonzero(best >= observed - 1e-9)) / (1 + NUM_RESAMPLES))
+
+
 def paired_gain(scores_a: ArrayLike, scores_b: ArrayLike, seed: int = 0) -> Gain:
     """Gain of B over A with its 95 % bootstrap interval (percentiles over resampled tiles).
 

@@ -1,4 +1,4 @@
-"""The Lovasz hinge, vectorised over the batch, and its symmetric form.
+"""The Lovasz hinge, vectorised over the batch, its symmetric form, and the Lovasz-softmax of several classes.
 
 Berman, Triki & Blaschko 2018, "The Lovasz-Softmax loss", algorithm 1, https://arxiv.org/abs/1705.08790,
 with elu(error) + 1 in place of relu(error): pixels that are right by more than the margin still pull a little.
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from losses.classes import one_hot
 from losses.precision import in_float32
 
 
@@ -38,6 +39,20 @@ def symmetric_lovasz(logits: Tensor, mask: Tensor, non_empty_only: bool = False)
     return losses.where(kept, 0).sum() / kept.sum().clamp(min=1)
 
 
+@in_float32
+def lovasz_softmax(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean over images, and over the classes that an image has, of the Jaccard loss's Lovasz extension.
+
+    logits (N, K, H, W), before the softmax; mask (N, H, W), 0 .. K - 1. Section 3 of the paper.
+    """
+    target = one_hot(mask, logits).flatten(2).flatten(0, 1) > 0  # (N * K, pixels)
+    probability = logits.softmax(dim=1).flatten(2).flatten(0, 1)
+    errors = torch.where(target, 1 - probability, probability)
+    losses = (errors * _weights(errors, target, _salt_weights)).sum(dim=1).view(logits.shape[:2])
+    present = target.any(dim=1).view(logits.shape[:2])
+    return (losses.where(present, 0).sum(dim=1) / present.sum(dim=1)).mean()
+
+
 def _errors(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Margin violations 1 - logit * (+1 for salt, -1 else) and salt as bool, both (N, pixels).
 
@@ -51,13 +66,17 @@ def _errors(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 def _images(errors: Tensor, salt: Tensor, weights_of) -> Tensor:
     """Loss of each image (N,): the sum of elu(error) + 1, weighted by the rise in Jaccard loss at the error's rank."""
-    with torch.no_grad():  # the weights are constant wherever the loss is differentiable
-        order = _descending(errors)
-        ranked = weights_of(salt.gather(1, order), errors.dtype)
-        weights = torch.empty_like(errors).scatter_(1, order, ranked)
     # elu(error) + 1 without the loss of digits that 1 + (exp(error) - 1) has where a pixel is right
     surrogate = F.relu(errors) + errors.clamp(max=0).exp()
-    return (surrogate * weights).sum(dim=1)
+    return (surrogate * _weights(errors, salt, weights_of)).sum(dim=1)
+
+
+@torch.no_grad()
+def _weights(errors: Tensor, salt: Tensor, weights_of) -> Tensor:
+    """Of each pixel (N, pixels): constant wherever the loss is differentiable."""
+    order = _descending(errors)
+    ranked = weights_of(salt.gather(1, order), errors.dtype)
+    return torch.empty_like(errors).scatter_(1, order, ranked)
 
 
 def _salt_weights(salt: Tensor, dtype: torch.dtype) -> Tensor:

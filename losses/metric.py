@@ -1,6 +1,7 @@
 """The competition's metric and other scores of masks, exact in integers, one score per image."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -25,6 +26,21 @@ def tenths_of_counts(intersection: Tensor, union: Tensor) -> Tensor:
     return torch.where(union == 0, len(LEVELS), passed)
 
 
+def decide(scores: Tensor, threshold: float) -> Tensor:
+    """Label map (N, H, W) of scores (N, K, H, W), uint8: above the threshold for one class, else the highest one."""
+    return (scores[:, 0] > threshold).to(torch.uint8) if scores.shape[1] == 1 else scores.argmax(1).to(torch.uint8)
+
+
+def over_labels(score: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, mask: Tensor, classes: int) -> Tensor:
+    """Mean over the labels of a score (N,) of masks; prediction and mask (N, H, W) are label maps of `classes` classes.
+
+    One class is one label, more are the background, which does not count, and the labels.
+    """
+    if classes == 1:
+        return score(prediction, mask)
+    return sum(score(prediction == label, mask == label) for label in range(1, classes)) / (classes - 1)
+
+
 def metric(prediction: Tensor, mask: Tensor) -> float:
     """Mean score over the images, 0..1: the number on the leaderboard. Shapes as in `tenths`."""
     if len(mask) == 0:
@@ -38,10 +54,16 @@ def iou(prediction: Tensor, mask: Tensor) -> Tensor:
     return torch.where(union == 0, 1.0, intersection.double() / union.clamp(min=1))
 
 
+def dice(prediction: Tensor, mask: Tensor) -> Tensor:
+    """2 intersection / (sum of both areas) of each image, (N,) float64; 1 when both are empty. As `iou`."""
+    overlap = iou(prediction, mask)
+    return 2 * overlap / (1 + overlap)
+
+
 def pixel_accuracy(prediction: Tensor, mask: Tensor) -> Tensor:
-    """Share of the pixels that agree, of each image, (N,) float64. Shapes as in `tenths`."""
-    intersection, union = _overlap(prediction, mask)
-    return 1 - (union - intersection).double() / mask[0].numel()
+    """Share of the pixels that agree, of each image, (N,) float64. Masks or label maps, (N, H, W) both."""
+    wrong = prediction != mask
+    return 1 - _overlap(wrong, wrong)[0].double() / mask[0].numel()
 
 
 def standard_error(scores: Tensor) -> float:

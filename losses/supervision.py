@@ -1,4 +1,4 @@
-"""The losses a config can name: functions of what a net returns (nets.Output) and the mask."""
+"""Deep supervision: a function of all that a net returns (nets.Output) and of the mask."""
 
 from typing import Any
 
@@ -10,7 +10,6 @@ from losses.precision import in_float32
 
 IMAGE_WEIGHT = 0.05  # of the classifier "has salt"
 LEVEL_WEIGHT = 0.1  # of each decoder level's logits
-BCE_WEIGHT = 0.5  # beside a symmetric Lovasz of weight 1
 
 
 def deep_supervision(output: Any, mask: Tensor) -> Tensor:
@@ -19,30 +18,12 @@ def deep_supervision(output: Any, mask: Tensor) -> Tensor:
     mask (N, H, W), 0 or 1, as the loss sees it: an image has salt when this mask has any. A net without image or
     level logits has no such terms. The 9th-place solution of TGS salt.
     """
-    loss = lovasz_loss(output, mask)
+    loss = symmetric_lovasz(_only_class(output.logits), mask)
     if output.image_logits is not None:
         loss = loss + IMAGE_WEIGHT * _bce(output.image_logits, (mask > 0).flatten(1).any(dim=1))
     for level in output.level_logits:
         loss = loss + LEVEL_WEIGHT * symmetric_lovasz(_only_class(level), mask, non_empty_only=True)
     return loss
-
-
-def lovasz_loss(output: Any, mask: Tensor) -> Tensor:
-    """Symmetric Lovasz of the final logits; mask (N, H, W), 0 or 1."""
-    return symmetric_lovasz(_only_class(output.logits), mask)
-
-
-def bce_loss(output: Any, mask: Tensor) -> Tensor:
-    """Binary cross entropy of the final logits, mean over pixels; mask (N, H, W), 0 or 1."""
-    return _bce(_only_class(output.logits), mask)
-
-
-def lovasz_bce_loss(output: Any, mask: Tensor) -> Tensor:
-    """Symmetric Lovasz + 0.5 BCE of the final logits; the second keeps probabilities calibrated.
-
-    mask (N, H, W), 0 or 1.
-    """
-    return lovasz_loss(output, mask) + BCE_WEIGHT * bce_loss(output, mask)
 
 
 @in_float32

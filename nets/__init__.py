@@ -16,11 +16,14 @@ from command import BadInput
 from nets import weights as initial
 from nets.fastnet import FastNet
 from nets.output import Output
+from nets.residual_unet import ResidualUNet
 from nets.saltnet import SaltNet
+from nets.smp import SmpNet
+from nets.unet import UNet
 
 __all__ = ["NETS", "Output", "build", "load", "save"]
 
-NETS = {"saltnet": SaltNet, "fastnet": FastNet}
+NETS = {"saltnet": SaltNet, "fastnet": FastNet, "unet": UNet, "residual-unet": ResidualUNet, "smp": SmpNet}
 WRAPPED = {"_orig_mod", "_original_module", "module"}  # where torch.compile, Fabric and data parallelism keep a net
 
 

@@ -25,6 +25,11 @@ class Normalise(nn.Module):
         self.register_buffer("mean", spread(mean, channels))
         self.register_buffer("std", spread(std, channels))
 
+    def set(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Take the figures of the training data instead, one of each for every channel."""
+        for buffer, values in ((self.mean, mean), (self.std, std)):
+            buffer.copy_(torch.tensor(values).view_as(buffer))
+
     def forward(self, images: Tensor) -> Tensor:
         return (images - self.mean) / self.std
 
@@ -43,11 +48,13 @@ def check_counts(**counts: int) -> None:
             raise BadInput(f"got {name}={count!r}, expected a whole number from 1")
 
 
-def check_images(images: Tensor, channels: int, multiple: int) -> None:
-    """Refuse a batch that is not (N, channels, H, W) with H and W multiples of `multiple`."""
+def check_images(images: Tensor, channels: int, multiple: int, least: int = 1) -> None:
+    """Refuse a batch that is not (N, channels, H, W) with H and W multiples of `multiple`, `least` or more."""
     if images.dim() != 4 or images.shape[1] != channels:
         raise BadInput(f"got images of shape {tuple(images.shape)}, this net expects (N, {channels}, H, W)")
     height, width = images.shape[-2:]
+    if min(height, width) < least:
+        raise BadInput(f"got images of {height}x{width} pixels, this net expects {least} or more on each side")
     if height % multiple or width % multiple or not (height and width):
         nearest = [max(multiple, -(-side // multiple) * multiple) for side in (height, width)]
         raise BadInput(

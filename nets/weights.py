@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from command import BadInput
 from nets import encoders
 from nets.encoders import Encoder
+from nets.smp import SmpNet
 from nets.timm_encoders import TimmEncoder, timm
 
 FORMAT = "saltworks net"  # marks a file of nets.save
@@ -46,6 +47,9 @@ def start(net: nn.Module, weights: str) -> None:
         return
     encoder = getattr(net, "encoder", None)
     can_load = isinstance(encoder, Encoder | TimmEncoder)
+    if weights == "imagenet" and isinstance(net, SmpNet):
+        net.fetch_imagenet()
+        return
     if weights == "imagenet" and not can_load:
         raise BadInput(f"got --weights=imagenet, but {type(net).__name__} has no ImageNet weights: use --weights=none")
     path = imagenet_file(encoder.name) if weights == "imagenet" else Path(weights)

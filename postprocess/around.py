@@ -1,6 +1,6 @@
 """Predicted probabilities of a tile and of those placed around it, as one picture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,20 @@ from datasets.predictions import SCALE, Predictions
 
 
 class Around:
-    """All that is predicted, by place in the mosaics (a table of datasets.mosaic), and the threshold of salt."""
+    """All that is predicted, by place in the mosaics (a table of datasets.mosaic), and the threshold of salt.
 
-    def __init__(self, mosaics: pd.DataFrame, predicted: Sequence[Predictions], threshold: float):
+    With `folds` (id -> fold) a tile's neighbours are those of its own fold alone: what is predicted of others comes
+    from models that were trained on the tile, and would tell of its label.
+    """
+
+    def __init__(
+        self,
+        mosaics: pd.DataFrame,
+        predicted: Sequence[Predictions],
+        threshold: float,
+        folds: Mapping[str, int] | None = None,
+    ):
+        self.folds = folds or {}
         self.tile_at = mosaic.tiles_at(mosaic.well_placed(mosaics))
         self.place = {name: place for place, name in self.tile_at.items()}
         self.pixels = {name: (one, index) for one in predicted for index, name in enumerate(one.names)}
@@ -30,7 +41,7 @@ class Around:
         for down in range(3):
             for right in range(3):
                 other = self.tile_at.get((number, row + down - 1, column + right - 1))
-                if other in self.pixels:
+                if other in self.pixels and self.folds.get(other) == self.folds.get(name):
                     found[down, right] = other
         if not found.keys() & {(0, 1), (1, 0), (1, 2), (2, 1)}:
             return None

@@ -1,7 +1,7 @@
 """What labelled tiles say of those above and below them in their mosaics (datasets/mosaic.py).
 
 A label is evidence, a prediction is not: only labelled tiles speak here, never of themselves, and each only as far as
-the next labelled one. Tiles that are not well placed are left out, and a gap ends a column.
+the next labelled one. Tiles that are not well placed are left out, rows are counted without them, a gap ends a column.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,14 @@ class Columns(NamedTuple):
     above: np.ndarray  # (N,) index into labels of the nearest labelled tile above, or NONE
     below: np.ndarray  # (N,) index into labels of the tile directly below, or NONE
     under_salt: np.ndarray  # (N,) bool, a labelled tile further up than `above` holds salt
-    row: np.ndarray  # (N,) row in its mosaic from 0, or NONE where it is not placed
+    row: np.ndarray  # (N,) row in its mosaic, 0 for its highest tile, or NONE where it is not placed
 
 
 def build(mosaics: pd.DataFrame, names: Sequence[str], labelled: Sequence[str], labels: np.ndarray) -> Columns:
     """Columns of the tiles `names`, by a table of datasets.mosaic and the masks (L, H, W) of the tiles `labelled`."""
-    tile_at = mosaic.tiles_at(mosaic.well_placed(mosaics))
+    mosaics = mosaic.well_placed(mosaics)
+    tile_at = mosaic.tiles_at(mosaics)
+    top = mosaics.groupby("mosaic")["row"].min()
     place_of = {name: place for place, name in tile_at.items()}
     number = {name: index for index, name in enumerate(labelled)}
     has_salt = labels.any(axis=(1, 2))
@@ -41,8 +43,9 @@ def build(mosaics: pd.DataFrame, names: Sequence[str], labelled: Sequence[str], 
         if speakers:
             above[tile] = speakers[0]
             under_salt[tile] = has_salt[speakers[1:]].any()
-        mosaic_number, rows[tile], column = place
-        below[tile] = number.get(tile_at.get((mosaic_number, rows[tile] + 1, column)), NONE)
+        mosaic_number, row, column = place
+        rows[tile] = row - top[mosaic_number]
+        below[tile] = number.get(tile_at.get((mosaic_number, row + 1, column)), NONE)
     return Columns(labels, above, below, under_salt, rows)
 
 

@@ -1,7 +1,8 @@
 """Rules that correct predicted masks, each a pure function of what is known of the tiles and their masks.
 
-A rule that no labelled tile contradicts rests on the labels themselves. Any other, above all one whose numbers were
-searched, has to show its gain out of fold; see postprocess.rules.
+A rule that enough labelled tiles bear out and none contradicts rests on the labels themselves; one by which labelled
+tiles decide of their neighbours is measured on labelled tiles; any other, above all one whose numbers were searched,
+has to show its gain out of fold. See postprocess.rules.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +34,7 @@ Apply = Callable[[Evidence, np.ndarray], np.ndarray]  # masks (N, H, W) uint8 0 
 class Rule(NamedTuple):
     variants: Mapping[str, Apply]  # by what was searched, such as "10 pixels"; one named "" where nothing was
     because: str
-    contradicted: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # images, true masks -> (N,) bool
+    witnesses: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None  # see `uniform_tiles`
     by_labels: bool = False  # labelled tiles decide of their neighbours, whatever these are predicted to be
 
 
@@ -77,7 +78,7 @@ def vertical_up(evidence: Evidence, masks: np.ndarray) -> np.ndarray:
 
 def small_components(evidence: Evidence, masks: np.ndarray, pixels: int) -> np.ndarray:
     """Connected salt (by sides and corners) of at most so many pixels is removed."""
-    return np.stack([without_small_parts(mask, pixels) for mask in masks]) if len(masks) else masks.copy()
+    return np.stack([without_small_parts(mask, pixels) for mask in masks])
 
 
 def small_holes(evidence: Evidence, masks: np.ndarray, pixels: int) -> np.ndarray:
@@ -123,12 +124,16 @@ def at_border(known: np.ndarray, height: int, width: int) -> np.ndarray:
     return marks
 
 
-def uniform_with_salt(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return is_uniform(images) & truth.any(axis=(1, 2))
+def uniform_tiles(images: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Labelled tiles that bear `uniform_empty` out, and those that contradict it, both (N,) bool."""
+    uniform, salt = is_uniform(images), truth.any(axis=(1, 2))
+    return uniform & ~salt, uniform & salt
 
 
-def full_truth(images: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    return is_full(truth)
+def tiles_with_salt(images: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same of `full_empty`: masks with salt and a border, and masks that are all salt."""
+    full = is_full(truth)
+    return truth.any(axis=(1, 2)) & ~full, full
 
 
 def is_uniform(images: np.ndarray) -> np.ndarray:
@@ -196,10 +201,10 @@ RULES = {
         searched(empty_gate, "probability", (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)), "the tile as a whole tells of its salt"
     ),
     "uniform_empty": Rule(
-        {"": uniform_empty}, "labelled tiles of one grey value are all empty", contradicted=uniform_with_salt
+        {"": uniform_empty}, "labelled tiles of one grey value are all empty", witnesses=uniform_tiles
     ),
     "full_empty": Rule(
-        {"": full_empty}, "no labelled mask is all salt: tiles wholly inside salt are empty", contradicted=full_truth
+        {"": full_empty}, "no labelled mask is all salt: tiles wholly inside salt are empty", witnesses=tiles_with_salt
     ),
     "vertical_up": Rule({"": vertical_up}, "vertical salt comes from above", by_labels=True),
     "vertical_down": Rule({"": vertical_down}, "vertical salt goes on below", by_labels=True),

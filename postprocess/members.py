@@ -97,6 +97,7 @@ def check(folder: Path, models: Sequence[Model], table: pd.DataFrame, tiles: Til
         for stem, stored in (("oof", model.oof), ("test", model.test)):
             stages.refuse_other_size(stored, tiles, folder / model.name / f"{stem}.npy")
         refuse_other_test(folder, models[0], model)
+        refuse_other_windows(folder, models[0], model)
     refuse_held_out_twice(folder, models)
     for model in models:
         refuse_other_fold(folder, model, table)
@@ -108,6 +109,16 @@ def refuse_other_test(folder: Path, first: Model, model: Model) -> None:
         raise BadInput(
             f"{folder / model.name}/test.csv and {folder / first.name}/test.csv differ in {len(different)} ids "
             f"({min(different)!r} is in one of them), expected the same test tiles: predict both with the same --data"
+        )
+
+
+def refuse_other_windows(folder: Path, first: Model, model: Model) -> None:
+    files = [folder / name / predictions.WINDOWS for name in (first.name, model.name)]
+    told = [file.read_text() if file.exists() else "" for file in files]
+    if told[0] != told[1]:
+        raise BadInput(
+            f"{folder / model.name} and {folder / first.name} were not predicted by the same windows across borders, "
+            "expected all or none: predict both with the same --mosaics, or without"
         )
 
 

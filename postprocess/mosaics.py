@@ -93,7 +93,7 @@ def picture(
         Patch(facecolor=BLUE, alpha=0.5, label="labelled salt"),
     ]
     if probability:
-        handles.append(Patch(facecolor="none", edgecolor=ORANGE, linewidth=2, label="predicted salt"))
+        handles.append(Patch(facecolor="none", edgecolor=ORANGE, linewidth=2, label="predicted salt (0.5 and more)"))
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
     return figure
 

@@ -3,34 +3,42 @@
     python -m postprocess.rules --run=saltnet --data=datasets/tgs [--full_empty=False] [--vertical_down=False] ...
 
 One after another, each on the masks that the rules kept before it leave. Where a rule has numbers, the best of a few is
-taken. The criterion:
-* No labelled tile contradicts the rule: kept if its mean gain out of fold is not below 0. Such a rule follows from
-  how the data are labelled (`full_empty` changes only masks that are certainly wrong), and reaches too few tiles for
-  an interval to say more. The score still decides: a tile that is nearly all salt would lose by being emptied.
-* Any other rule: kept only if the lower bound of its gain's 95 % interval is above 0. A rule by which labelled tiles
-  decide of their neighbours is scored on labelled tiles whose own label is hidden from it.
+taken. No rule is kept whose mean gain out of fold is below 0. Beyond that, the criterion:
+* SUPPORT labelled tiles or more bear the rule out and none contradicts it: kept. It follows from how the data are
+  labelled, and reaches too few tiles for a gain to be certain.
+* Labelled tiles decide of their neighbours: tried on every labelled tile that it speaks of, whose own label is hidden
+  from it. Kept if it is certain to score higher there than the prediction: if the lower bound of the share that it gets
+  wholly right (Clopper & Pearson 1934, one-sided 97.5 %) is above the prediction's mean score.
+* Any other rule: kept if chance makes the best of its variants gain as much in at most 2.5 % of cases, tiles of one
+  mosaic taken together (losses.compare.chance_of_best).
+Masks, threshold and rules are chosen on the same tiles, so the last out-of-fold score is an upper estimate.
 
 Rules by labels need mosaics.csv (python -m datasets.mosaic); without it they find nothing to do.
 Writes masks.npy (uint8, 0 or 1, (N, H, W), in the order of test.csv), changes.csv (one row per test tile and rule
 that changed it) and rules.json (tried, gained, changed, kept; the final out-of-fold score).
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import beta
 
 import command
 import runfolder
 from command import BadInput
-from datasets import mosaic, salt
+from datasets import folds, mosaic, salt
 from datasets.salt import Tiles
-from losses.compare import paired_gain
+from losses.compare import chance_of_best, paired_gain
 from postprocess import columns, scores, stages
 from postprocess.around import Around
 from postprocess.corrections import RULES, Apply, Evidence, Rule
+
+SUPPORT = 20  # labelled tiles that a rule needs which none contradicts
+DOUBT = 0.025  # of a rule that is kept: the chance that it gains nothing
 
 INPUTS = ("oof.csv", "oof.npy", "test.csv", "test.npy", "threshold.json")
 WRITTEN = ("masks.npy", "changes.csv", "rules.json")
@@ -69,7 +77,8 @@ def rules(options: Options) -> None:
     stages.refuse_other_size(test, unlabelled, folder / "test.npy")
 
     mosaics = read_mosaics(folder, [*labelled.names, *everyone.names])
-    around = Around(mosaics, (oof, test), threshold)
+    table = folds.read(runfolder.folds_file(options.run), labelled.names)
+    fold_of = dict(zip(table["id"], table["fold"], strict=True))
     known, unknown = (
         Evidence(
             stored.names,
@@ -78,12 +87,15 @@ def rules(options: Options) -> None:
             columns.build(mosaics, stored.names, labelled.names, labelled.masks.numpy()),
             around,
         )
-        for stored, part in ((oof, tiles), (test, unlabelled))
+        for stored, part, around in (
+            (oof, tiles, Around(mosaics, (oof,), threshold, fold_of)),
+            (test, unlabelled, Around(mosaics, (oof, test), threshold)),
+        )
     )
 
     asked = [name for name in RULES if getattr(options, name)]
     found = {"threshold": threshold, "placed tiles": len(mosaics)}
-    found |= try_rules(asked, known, scores.masks_at(oof, threshold), tiles, labelled)
+    found |= try_rules(asked, known, scores.masks_at(oof, threshold), tiles, labelled, mosaics)
     masks, changes = apply_kept(found["rules"], unknown, scores.masks_at(test, threshold))
     found["share of empty test masks"] = float((~masks.any(axis=(1, 2))).mean())
     with stages.together(folder, WRITTEN) as temporary:
@@ -112,22 +124,36 @@ def read_mosaics(folder: Path, names: list[str]) -> pd.DataFrame:
     return mosaic.read(folder / "mosaics.csv", names) if has_mosaics(folder) else pd.DataFrame(columns=mosaic.COLUMNS)
 
 
-def try_rules(asked: list[str], known: Evidence, masks: np.ndarray, tiles: Tiles, labelled: Tiles) -> dict[str, Any]:
-    """What each rule gains out of fold on the masks that the kept ones before it leave, and the final score."""
+def try_rules(
+    asked: list[str], known: Evidence, masks: np.ndarray, tiles: Tiles, labelled: Tiles, mosaics: pd.DataFrame
+) -> dict[str, Any]:
+    """What each rule gains out of fold on the masks that the kept ones before it leave, and the final score.
+
+    `known` and `masks` are of the predicted tiles `tiles`, some of all the `labelled` ones.
+    """
     before = first = scores.tenths_of(masks, tiles.masks)
+    groups = mosaic_of(tiles.names, mosaics)
+    said = spoken_of(labelled, mosaics)
     tried = []
     for name, rule in RULES.items():
         if name not in asked:
             tried.append({"rule": name, "kept": False, "why": "switched off"})
             continue
-        variant, tenths = best_variant(rule, known, masks, tiles)
-        changed, after = rule.variants[variant](known, masks), tenths[variant]
-        entry = {"rule": name, "variant": variant, "because": rule.because} | verdict(rule, labelled, before, after)
+        variant, changed, tenths = best_variant(rule, known, masks, tiles)
+        after = tenths[variant]
+        entry = {"rule": name, "variant": variant, "because": rule.because}
+        entry["gain"] = scores.gain(paired_gain(before / 10, after / 10))
+        if rule.witnesses:
+            entry |= by_witnesses(rule, labelled)
+        if rule.by_labels:
+            entry |= by_labels(rule.variants[variant], said, labelled, dict(zip(tiles.names, before, strict=True)))
+        elif not entry.get("certain from the labels"):
+            gains = np.stack([values - before for values in tenths.values()])
+            entry["chance of such a gain"] = chance_of_best(gains, groups)
+        entry |= verdict(entry)
         entry["changed out of fold"] = int((changed != masks).any(axis=(1, 2)).sum())
         if len(rule.variants) > 1:
             entry["variants"] = {one: float((values - before).mean() / 10) for one, values in tenths.items()}
-        if rule.by_labels:
-            entry |= checks(rule.variants[variant], known, masks, before, after)
         tried.append(entry)
         if entry["kept"]:
             masks, before = changed, after
@@ -139,40 +165,77 @@ def try_rules(asked: list[str], known: Evidence, masks: np.ndarray, tiles: Tiles
     }
 
 
-def best_variant(rule: Rule, known: Evidence, masks: np.ndarray, tiles: Tiles) -> tuple[str, dict[str, np.ndarray]]:
-    """The variant with the highest score, of equals the first, and ten times the scores of all, each (N,)."""
-    tenths = {name: scores.tenths_of(apply(known, masks), tiles.masks) for name, apply in rule.variants.items()}
-    return max(tenths, key=lambda name: tenths[name].sum()), tenths
+def mosaic_of(names: Sequence[str], mosaics: pd.DataFrame) -> np.ndarray:
+    """(N,) number of each tile's mosaic; tiles that are not placed have one of their own."""
+    number = dict(zip(mosaics["id"], mosaics["mosaic"], strict=True))
+    return np.array([number.get(name, -1 - index) for index, name in enumerate(names)], np.int64)
 
 
-def checks(apply: Apply, known: Evidence, masks: np.ndarray, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """On how many tiles a rule by labels speaks, and the scores there of what it says and of what was predicted."""
-    spoken = (apply(known, np.zeros_like(masks)) == apply(known, np.ones_like(masks))).all(axis=(1, 2))
-    if not spoken.any():
+def spoken_of(labelled: Tiles, mosaics: pd.DataFrame) -> Evidence:
+    """What other labelled tiles say of each labelled one, without any prediction."""
+    truth = labelled.masks.numpy()
+    said = columns.build(mosaics, labelled.names, labelled.names, truth)
+    return Evidence(labelled.names, labelled.images.numpy(), np.zeros(len(labelled)), said)
+
+
+def best_variant(
+    rule: Rule, known: Evidence, masks: np.ndarray, tiles: Tiles
+) -> tuple[str, np.ndarray, dict[str, np.ndarray]]:
+    """The variant with the highest score, of equals the first; its masks; ten times the scores of all, each (N,)."""
+    tenths, best, best_masks = {}, "", masks
+    for name, apply in rule.variants.items():
+        changed = apply(known, masks)
+        tenths[name] = scores.tenths_of(changed, tiles.masks)
+        if len(tenths) == 1 or tenths[name].sum() > tenths[best].sum():
+            best, best_masks = name, changed
+    return best, best_masks, tenths
+
+
+def by_witnesses(rule: Rule, labelled: Tiles) -> dict[str, Any]:
+    """How many labelled tiles bear a rule out and contradict it, and whether that makes it certain."""
+    bear_out, contradict = (
+        int(tiles.sum()) for tiles in rule.witnesses(labelled.images.numpy(), labelled.masks.numpy())
+    )
+    return {
+        "labelled tiles that bear it out": bear_out,
+        "labelled tiles that contradict it": contradict,
+        "certain from the labels": bear_out >= SUPPORT and not contradict,
+    }
+
+
+def by_labels(apply: Apply, said: Evidence, labelled: Tiles, predicted: Mapping[str, int]) -> dict[str, Any]:
+    """On how many labelled tiles a rule by labels speaks, and its score there beside that of what was predicted.
+
+    `predicted` has ten times the score of each predicted tile. Where none of those spoken of is, all of them count.
+    """
+    truth = labelled.masks.numpy()
+    empty, full = apply(said, np.zeros_like(truth)), apply(said, np.ones_like(truth))
+    spoken = np.flatnonzero((empty == full).all(axis=(1, 2)))
+    if not len(spoken):
         return {"checks": 0}
-    mean = {name: float(values[spoken].mean() / 10) for name, values in (("rule", after), ("prediction", before))}
+    tenths = scores.tenths_of(empty[spoken], labelled.masks[spoken])
+    names = [labelled.names[index] for index in spoken]
+    beside = [predicted[name] for name in names if name in predicted] or list(predicted.values())
+    right = np.count_nonzero(tenths == 10)
     return {
-        "checks": int(spoken.sum()),
-        "score of the rule": mean["rule"],
-        "score of the prediction": mean["prediction"],
+        "checks": len(spoken),
+        "score of the rule": float(tenths.mean() / 10),
+        "wholly right at least": float(beta.ppf(DOUBT, right, len(spoken) - right + 1)) if right else 0.0,
+        "score of the prediction": float(np.mean(beside) / 10),
+        "of them predicted": sum(name in predicted for name in names),
     }
 
 
-def verdict(rule: Rule, labelled: Tiles, before: np.ndarray, after: np.ndarray) -> dict[str, Any]:
-    """Whether a rule is kept, by the criterion at the head of this file, and the figures that decide it."""
-    gain, contradictions = paired_gain(before / 10, after / 10), None
-    if rule.contradicted is not None:
-        contradictions = int(rule.contradicted(labelled.images.numpy(), labelled.masks.numpy()).sum())
-    if contradictions == 0:
-        kept, why = gain.mean >= 0, "follows from the labels; kept if its mean gain is not below 0"
+def verdict(entry: dict[str, Any]) -> dict[str, Any]:
+    """Whether a rule is kept, by the criterion at the head of this file."""
+    if entry.get("certain from the labels"):
+        certain, why = True, "follows from the labels; kept if its mean gain is not below 0"
+    elif "checks" in entry:
+        certain = entry["checks"] > 0 and entry["wholly right at least"] > entry["score of the prediction"]
+        why = "speaks by labels; kept if certain to be right more often there than the prediction scores"
     else:
-        kept, why = gain.low > 0, "not certain from the labels; kept if the lower bound of its gain is above 0"
-    return {
-        "labelled tiles that contradict it": contradictions,
-        "gain": scores.gain(gain),
-        "kept": bool(kept),
-        "why": why,
-    }
+        certain, why = entry["chance of such a gain"] <= DOUBT, "kept if its gain is beyond chance"
+    return {"kept": bool(certain and entry["gain"]["mean"] >= 0), "why": why}
 
 
 def apply_kept(tried: list[dict[str, Any]], known: Evidence, masks: np.ndarray) -> tuple[np.ndarray, pd.DataFrame]:
@@ -208,7 +271,7 @@ def report(folder: Path, found: dict[str, Any]) -> None:
 def spoken(entry: dict[str, Any]) -> str:
     if not entry.get("checks"):
         return ""
-    figures = f"{entry['score of the rule']:.3f} beside {entry['score of the prediction']:.3f}"
+    figures = f"{entry['score of the rule']:.3f} (predicted {entry['score of the prediction']:.3f})"
     return f", {figures} on {entry['checks']} labelled tiles"
 
 

@@ -108,7 +108,7 @@ def training_step(job: Job) -> Callable[[], object]:
 
     def step() -> None:
         job.model.train()
-        train_step(job, group, generator, config.image_size)
+        train_step(job, group, job.feed(group), generator, config.image_size)
 
     return step
 

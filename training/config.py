@@ -5,10 +5,13 @@ from functools import partial
 
 import torch
 
+import losses
 from command import BadInput, at_least, choose
+from datasets import labels
 from datasets.augment import AUGMENTATIONS
 from datasets.framing import VARIANTS
-from losses import LOSSES
+from datasets.labels import Labels
+from losses.regions import OVER
 from nets import NETS
 from nets.device import DEVICES, PRECISIONS, choose_device, num_cores, resolve_precision
 from training.muon import Muon
@@ -20,8 +23,15 @@ OPTIMIZERS = {
     "muon": Muon,
     "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
 }
-NET_OPTIONS = {"saltnet": ("encoder",), "fastnet": ("width",)}  # the fields below that go to each net
-SIDES = {"saltnet": 32, "fastnet": 2}  # the framed side is a multiple of this
+NORMALISE = ("imagenet", "data")
+NET_OPTIONS = {  # the fields below that go to each net
+    "saltnet": ("encoder",),
+    "fastnet": ("width",),
+    "unet": ("norm",),
+    "residual-unet": ("width", "norm"),
+    "smp": ("decoder", "encoder"),
+}
+SIDES = {"saltnet": 32, "fastnet": 2, "unet": 1, "residual-unet": 1, "smp": 32}  # the framed side is a multiple of this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,18 +39,24 @@ class Config:
     """Train one model: one framing variant, one fold. The defaults are the 9th place's recipe (preset `saltnet`)."""
 
     # which model
-    data: str = "datasets/tgs"  # a folder in Kaggle's layout
+    data: str = "datasets/tgs"  # a folder in Kaggle's layout, or in one of datasets/files.py
+    labels: str = ""  # values of masks that are classes, as in "1 2 5" or 1..5; empty = whatever is above 0 is the one
+    other_labels: bool = False  # whether mask values that --labels leaves out are background; else they are an error
+    extra: str = ""  # folders of further channels beside images, as in "nir ndvi"
     run: str = "saltnet"  # folder under runs/
     variant: str = "pad"  # pad or resize, see datasets/framing.py
     fold: int = 0  # the fold of folds.csv that validates
 
     # net
-    net: str = "saltnet"  # saltnet or fastnet, see nets/
-    encoder: str = "senet154"  # saltnet's, see nets/encoders.py
-    width: int = 64  # fastnet's, channels of its first stage
+    net: str = "saltnet"  # saltnet, fastnet, unet, residual-unet or smp, see nets/
+    encoder: str = "senet154"  # saltnet's (nets/encoders.py) or smp's
+    decoder: str = "unet"  # smp's: unet, unetplusplus, deeplabv3plus, fpn, ..., see nets/smp.py
+    width: int = 64  # fastnet's and residual-unet's, channels of the first stage
+    norm: bool = True  # False leaves batch norm out of unet and residual-unet
     weights: str = "imagenet"  # of the encoder: none, imagenet, or a file
     start: str = ""  # a checkpoint whose weights to start from (its optimiser is not taken along)
     image_size: int = 128  # pixels of the framed tile's side, a multiple of what the net asks for
+    normalise: str = "imagenet"  # images by the mean and spread of imagenet or of the training data
 
     # recipe
     epochs: int = 250  # passes over the training tiles
@@ -48,7 +64,8 @@ class Config:
     coarse_size: int = 64  # pixels, a multiple of what the net asks for
     batch: int = 32  # tiles that pass through the net at once
     accumulate: int = 1  # batches per optimiser step
-    loss: str = "saltnet"  # saltnet (deeply supervised), lovasz, lovasz_bce or bce
+    loss: str = "saltnet"  # saltnet (deeply supervised), or a sum such as lovasz+0.5ce, see losses/__init__.py
+    loss_over: str = "batch"  # what losses of regions sum over: the batch, or each image
     augmentation: str = "saltnet"  # saltnet, light or none, see datasets/augment.py
     cutout: bool = True  # False leaves cutout out of the augmentation
     optimizer: str = "adamw"  # adamw, adam, muon or sgd
@@ -63,6 +80,7 @@ class Config:
 
     # machine
     device: str = "auto"  # auto, cpu, cuda or mps
+    workers: int = -1  # processes that read files; -1 = the machine's cores; tiles in memory need none
     precision: str = "auto"  # bf16, fp16, float32; auto = bf16 where the device computes in it
     threads: int = 0  # CPU threads, part of the result's identity; 0 = the machine's cores
     seed: int = 0  # of the weights, the order of tiles, augmentation and dropout
@@ -72,7 +90,10 @@ class Config:
     def __post_init__(self) -> None:
         choose("variant", self.variant, VARIANTS)
         choose("net", self.net, NETS)
-        choose("loss", self.loss, LOSSES)
+        choose("normalise", self.normalise, NORMALISE)
+        labels.parse(self.labels)
+        losses.parse(self.loss)
+        choose("loss_over", self.loss_over, OVER)
         choose("augmentation", self.augmentation, AUGMENTATIONS)
         choose("optimizer", self.optimizer, OPTIMIZERS)
         choose("schedule", self.schedule, SCHEDULES)
@@ -81,6 +102,7 @@ class Config:
         for name in ("epochs", "batch", "accumulate", "cycles", "patience"):
             at_least(name, getattr(self, name), 1)
         at_least("width", self.width, 8)
+        at_least("workers", self.workers, -1)
         for name in ("fold", "coarse_epochs", "drop_mask_threshold", "limit_tiles", "threads", "seed", "weight_decay"):
             at_least(name, getattr(self, name), 0)
         if not 0 < self.lr < float("inf"):
@@ -103,6 +125,10 @@ class Config:
             raise BadInput(f"--milestones={self.milestones!r} is not a list of epochs: write for example '100 200'")
 
     @property
+    def chosen_labels(self) -> Labels:
+        return labels.parse(self.labels, self.other_labels)
+
+    @property
     def net_arguments(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in NET_OPTIONS[self.net]}
 
@@ -116,7 +142,7 @@ FAST = {
     "epochs": 20,
     "coarse_epochs": 12,
     "batch": 16,
-    "loss": "lovasz_bce",
+    "loss": "lovasz+0.5ce",
     "augmentation": "light",
     "optimizer": "muon",
     "lr": 2e-3,
@@ -147,7 +173,7 @@ def resolve(config: Config) -> Config:
     return replace(config, device=device, precision=precision, threads=config.threads or num_cores())
 
 
-WHERE = {"data", "run", "device", "recompute"}  # where things are and how they fit there, not what they are
+WHERE = {"data", "run", "device", "recompute", "workers"}  # where things are and how they fit there, not what they are
 
 
 AUTO = {"threads": 0, "precision": "auto"}  # what agrees with anything

@@ -67,7 +67,8 @@ def sweep(job: setup.Job, search: Search) -> list[dict[str, float]]:
         groups = groups or epoch_groups(len(job.train), search.batch, search.accumulate, generator)
         rate = search.lowest * ratio**step
         set_rate(job.optimizer, rate)
-        loss = float(train_step(job, groups.pop(), generator, search.image_size)[0])
+        group = groups.pop()
+        loss = float(train_step(job, group, job.feed(group), generator, search.image_size)[0])
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smoothed = mean / (1 - SMOOTHING ** (step + 1))  # without the pull of the zero it began with
         lowest = min(lowest, smoothed)

@@ -2,24 +2,28 @@
 
 import os
 import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 import losses
 import nets
 import runfolder
 from command import BadInput
-from datasets import folds, framing, salt
+from datasets import folds, framing, layouts
 from datasets.augment import AUGMENTATIONS, Augment
+from datasets.files import Files
 from datasets.framing import Framing
 from datasets.salt import Tiles
 from nets.device import fabric as make_fabric
+from nets.device import num_cores
 from nets.recompute import recompute
 from training.config import OPTIMIZERS, Config
+from training.feed import Batch, feed
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,23 @@ class Job:
     loss: losses.Loss
     augment: Augment
     framing: Framing
-    train: Tiles
-    validation: Tiles
+    train: Tiles | Files
+    validation: Tiles | Files
+
+    def feed(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """Training images and label maps of batches of indices, on the device."""
+        workers = num_cores() if self.config.workers < 0 else self.config.workers
+        return feed(self.train, batches, self.framing, self.fabric.device, workers)
 
 
-def prepare(config: Config, data: tuple[Tiles, Tiles] | None = None) -> Job:
+def prepare(config: Config, data: tuple[Tiles, Tiles] | tuple[Files, Files] | None = None) -> Job:
     """All parts of the model's training, at its beginning. `config` has no `auto` left (see config.resolve).
 
     `data` are training and validation tiles, by default those of the config's fold.
     """
     fabric = make_fabric(config.device, config.precision, config.threads)
     train, validation = data or load_fold(config)
-    net = build_net(config).to(memory_format=torch.channels_last)
+    net = build_net(config, train).to(memory_format=torch.channels_last)
     # Decay applies to every parameter, as in the recipe.
     optimizer = OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     if config.recompute:
@@ -61,11 +70,11 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | None = None) -> Job:
         net=net,
         model=model,
         optimizer=optimizer,
-        loss=losses.build(config.loss),
+        loss=build_loss(config, net),
         augment=augmentation(config),
         framing=framing.build(**framing_settings(config, train)),
-        train=train.to(fabric.device),
-        validation=validation.to(fabric.device),
+        train=placed(train, fabric.device),
+        validation=placed(validation, fabric.device),
     )
 
 
@@ -85,9 +94,13 @@ def augmentation(config: Config) -> Augment:
     return chosen if config.cutout else replace(chosen, cutout=0.0)
 
 
-def load_fold(config: Config) -> tuple[Tiles, Tiles]:
-    """The tiles on both sides of `config.fold`, as the config limits them."""
-    tiles = salt.load_train(config.data)
+def placed(source: Tiles | Files, device: torch.device) -> Tiles | Files:
+    return source.to(device) if isinstance(source, Tiles) else source
+
+
+def load_fold(config: Config) -> tuple[Tiles, Tiles] | tuple[Files, Files]:
+    """The images on both sides of `config.fold`, as the config limits them."""
+    tiles = layouts.load_labelled(config.data, config.chosen_labels, config.extra.split())
     table = folds.read(runfolder.folds_file(config.run), tiles.names)
     train, validation = (tiles.select(names) for names in folds.members(table, config.fold))
     train = drop_small_masks(train, config.drop_mask_threshold)
@@ -96,29 +109,48 @@ def load_fold(config: Config) -> tuple[Tiles, Tiles]:
     return limit(train, config.limit_tiles), limit(validation, config.limit_tiles)
 
 
-def framing_settings(config: Config, tiles: Tiles) -> dict[str, object]:
-    """What a checkpoint carries so that anyone can frame as its training did."""
-    return {"variant": config.variant, "tile_size": tiles.size, "image_size": config.image_size}
+def framing_settings(config: Config, tiles: Tiles | Files) -> dict[str, object]:
+    """What a checkpoint carries so that anyone can frame as its training did. Files come framed already."""
+    size = tiles.size if isinstance(tiles, Tiles) else (config.image_size, config.image_size)
+    return {"variant": config.variant, "tile_size": size, "image_size": config.image_size}
 
 
-def drop_small_masks(tiles: Tiles, largest: int) -> Tiles:
+def drop_small_masks(tiles: Tiles | Files, largest: int) -> Tiles | Files:
     """Without the tiles that have 1..`largest` salt pixels."""
+    if not largest:
+        return tiles
+    if isinstance(tiles, Files):
+        raise BadInput(f"--drop_mask_threshold={largest} is for tiles in memory: filter files with datasets.prepare")
     pixels = tiles.masks.sum((1, 2), dtype=torch.int64)
     keep = (pixels == 0) | (pixels > largest)
     return tiles.select([name for name, kept in zip(tiles.names, keep.tolist(), strict=True) if kept])
 
 
-def limit(tiles: Tiles, count: int) -> Tiles:
+def limit(tiles: Tiles | Files, count: int) -> Tiles | Files:
     return tiles.select(tiles.names[:count]) if count else tiles
 
 
-def build_net(config: Config) -> nn.Module:
+def build_net(config: Config, tiles: Tiles | Files) -> nn.Module:
     """The config's net with the initial weights it names. What is random in them depends on the seed alone."""
     torch.manual_seed(config.seed)
+    expected = config.net_arguments | of_data(tiles)
     if not config.start:
-        return nets.build(config.net, weights=config.weights, **config.net_arguments)
+        net = nets.build(config.net, weights=config.weights, **expected)
+        if config.normalise == "data":
+            net.normalise.set(*layouts.statistics(tiles))
+        return net
     net, _ = nets.load(config.start)
-    expected = config.net_arguments
     if net.name != config.net or any(net.arguments.get(name) != value for name, value in expected.items()):
         raise BadInput(f"--start={config.start} holds {net.name} {net.arguments}, expected {config.net} {expected}")
     return net
+
+
+def of_data(tiles: Tiles | Files) -> dict[str, int]:
+    """Arguments of a net that the data decide. Tiles in memory are grey or RGB, and have one label."""
+    return {"channels": tiles.channels, "classes": tiles.labels.num_classes if isinstance(tiles, Files) else 1}
+
+
+def build_loss(config: Config, net: nn.Module) -> losses.Loss:
+    if net.arguments["classes"] > 1 and any(name == "saltnet" for _, name in losses.parse(config.loss)):
+        raise BadInput(f"--loss={config.loss} is for one label, got {net.arguments['classes'] - 1}: use dice+ce")
+    return losses.build(config.loss, config.loss_over)

@@ -143,9 +143,9 @@ def estimate_batch_norm(job: setup.Job) -> None:
         norm.momentum = None  # torch's word for a cumulative average
         norm.train()
     generator = seed_epoch(job.config.seed, job.config.epochs)
-    for indices in tqdm(whole_batches(len(job.train), job.config.batch), "batch norm", disable=None):
-        indices = indices.to(job.fabric.device)
-        images, _ = job.augment(job.train.batch(indices), job.train.masks[indices], generator)
+    batches = whole_batches(len(job.train), job.config.batch)
+    for images, masks in tqdm(job.feed(batches), "batch norm", len(batches), disable=None):
+        images, _ = job.augment(images, masks, generator)
         job.model(job.framing.frame(images).contiguous(memory_format=torch.channels_last))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

@@ -8,6 +8,7 @@ Writes runs/RUN/VARIANT/foldK/{config.json, metrics.csv, times.csv, events/, lat
 
 import math
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,11 +23,11 @@ import command
 import nets
 import runfolder
 from command import BadInput
-from datasets.augment import moved
 from losses import metric
 from training import setup, state
 from training.config import PRESETS, Config, resolve
 from training.evaluate import Scores, evaluate
+from training.feed import Batch
 from training.schedules import SCHEDULES
 from training.setup import Job
 from training.state import Progress
@@ -88,11 +89,12 @@ def train_epoch(job: Job, done: Progress, bar: tqdm) -> tuple[float, Tensor]:
     groups = epoch_groups(len(job.train), config.batch, config.accumulate, generator)
     total = torch.zeros(2, device=job.fabric.device)
     job.model.train()
+    batches = job.feed([indices for group in groups for indices in group])
     for step, group in enumerate(groups, start=1):
         progress = done.epoch + (step - 1) / len(groups)
         rate = config.lr * SCHEDULES[config.schedule](config, progress, done.validation_losses)
         set_rate(job.optimizer, rate)
-        total += train_step(job, group, generator, size)
+        total += train_step(job, group, batches, generator, size)
         bar.update(start + step / len(groups) - bar.n)
     return rate, total / len(groups)
 
@@ -106,21 +108,23 @@ def scores(job: Job) -> Scores:
     return evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
 
 
-def train_step(job: Job, group: tuple[Tensor, ...], generator: torch.Generator, image_size: int) -> Tensor:
-    """One optimiser step over a group of batches of tile indices, shown to the net at `image_size` pixels.
+def train_step(
+    job: Job, group: Sequence[Tensor], batches: Iterator[Batch], generator: torch.Generator, image_size: int
+) -> Tensor:
+    """One optimiser step over a group of batches, shown to the net at `image_size` pixels.
 
-    Returns the means of (loss, metric) on the device.
+    `group` are the indices of each batch, `batches` hands them over (Job.feed). Returns the means of (loss, metric) on
+    the device.
     """
     size = sum(len(indices) for indices in group)
     total = torch.zeros(2, device=job.fabric.device)
-    for part, indices in enumerate(group, start=1):
-        indices = moved(indices, job.fabric.device)
-        images, masks = job.augment(job.train.batch(indices), job.train.masks[indices], generator)
+    for part, _ in enumerate(group, start=1):
+        images, masks = job.augment(*next(batches), generator)
         with job.fabric.no_backward_sync(job.model, enabled=part < len(group)):
             output = forward(job, images, image_size)
             loss = job.loss(output.map(job.framing.loss_view), job.framing.loss_mask(masks))
-            job.fabric.backward(loss * (len(indices) / size))
-        total += torch.stack([loss.detach(), batch_metric(job, output, masks)]) * (len(indices) / size)
+            job.fabric.backward(loss * (len(images) / size))
+        total += torch.stack([loss.detach(), batch_metric(job, output, masks)]) * (len(images) / size)
     job.optimizer.step()
     job.optimizer.zero_grad()
     return total
@@ -140,8 +144,9 @@ def forward(job: Job, images: Tensor, image_size: int) -> nets.Output:
 @torch.no_grad()
 def batch_metric(job: Job, output: nets.Output, masks: Tensor) -> Tensor:
     """Kaggle's metric of a training batch at threshold 0.5, at the tiles' size, as a tensor on the device."""
-    predicted = job.framing.unframe(output.logits.detach()).squeeze(1) > 0
-    return metric.tenths(predicted, masks).float().mean() / 10
+    logits = job.framing.unframe(output.logits.detach())
+    scores = metric.over_labels(metric.tenths, metric.decide(logits, 0.0), masks, logits.shape[1])
+    return scores.float().mean() / 10
 
 
 def seed_epoch(seed: int, epoch: int) -> torch.Generator:

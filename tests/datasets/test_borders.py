@@ -33,8 +33,9 @@ def test_neighbours_are_found_whatever_the_contrast_of_tiles():
     number = np.arange(rows * columns).reshape(rows, columns)
     true_down = set(zip(number[:-1].ravel().tolist(), number[1:].ravel().tolist(), strict=True))
     true_right = set(zip(number[:, :-1].ravel().tolist(), number[:, 1:].ravel().tolist(), strict=True))
-    assert pairs(down, 0.9) == true_down
-    assert pairs(right, 0.9) == true_right
+    for edges, truth in ((down, true_down), (right, true_right)):
+        found = pairs(edges, 0.9)
+        assert found <= truth and len(found) >= 0.97 * len(truth)  # a false pair may come before the last true ones
 
 
 def test_strangers_are_not_believed():
@@ -52,11 +53,6 @@ def test_edges_are_sorted_and_each_tile_has_its_best():
         assert set(edges.first) == set(range(20)) == set(edges.second)
         assert ((edges.strength >= 0) & (edges.strength <= 1)).all()
         assert (edges.first != edges.second).all()
-
-
-def test_two_tiles_are_enough():
-    down, right = borders.down_and_right(smooth_noise(1, 2))
-    assert len(down.first) == len(right.first) == 2
 
 
 def slow_best(distances: torch.Tensor) -> Best:
@@ -85,17 +81,22 @@ def test_best_partners_agree_with_a_whole_matrix(chunk: int, monkeypatch: pytest
     for found, expected in ((rows, slow_best(whole)), (columns, slow_best(whole.T))):
         assert torch.equal(found.partner, expected.partner)
         torch.testing.assert_close(
-            borders.log_ratio(found).double(), expected.second - expected.distance, atol=1e-3, rtol=0
+            borders.log_ratio(found, 6).double(), expected.second - expected.distance, atol=1e-3, rtol=0
         )
 
 
 def test_strengths_by_hand():
-    # margins 1 and 2 occur by chance as often as not; 5, 6 and 7 never do, but for the one false pair that is added
-    margin = np.array([1.0, 2, 5, 6, 7, -1])
+    # margins 1 and 2 occur by chance as often as not; 5 to 13 never do, but for the false pairs that are added
+    margin = np.array([1.0, 2, *range(5, 14), -1])
     found = borders.strengths(margin, np.array([1.0, 2]))
-    assert found[[0, 1, 5]].tolist() == [0, 0, 0]
-    np.testing.assert_allclose(found[2:5], 2 / 3)  # 3 found, 1 by chance: 2 of 3 are true
+    assert found[[0, 1, 11]].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(found[2:11], 6 / 9)  # 9 found, 3 by chance: 6 of 9 are true
 
 
-def test_a_single_pair_is_worth_nothing():
-    assert borders.strengths(np.array([-1.0, 50.0]), np.empty(0)).tolist() == [0, 0]
+def test_few_pairs_are_worth_nothing():
+    assert borders.strengths(np.array([-1.0, 50.0, 60.0, 70.0]), np.empty(0)).tolist() == [0] * 4
+
+
+def test_two_tiles_have_nothing_to_be_compared_with():
+    for edges in borders.down_and_right(smooth_noise(1, 2)):
+        assert not edges.strength.any()

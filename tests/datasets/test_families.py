@@ -61,7 +61,8 @@ def test_split_up_counts_tiles_with_kin_elsewhere():
 def test_families_of_a_competition_are_its_sections(imagined: Path):
     names = salt.load_train(imagined).names
     layout = pd.read_csv(imagined / synthetic.LAYOUT).set_index("id")
-    mosaics, kin = families.of_tiles(*tiles_of(imagined))
+    train, test = tiles_of(imagined)
+    mosaics, kin = families.of_tiles(train, mosaic.find_all(train, test)[0])
     sections = layout.loc[names, "section"].to_numpy()
     for mosaic_number in np.unique(mosaics):
         assert len(set(sections[mosaics == mosaic_number])) == 1
@@ -116,9 +117,10 @@ def test_the_command_splits_by_mosaics_and_reports_leaks(imagined: Path, capsys:
 
 
 def test_mosaics_run_through_test_tiles(imagined: Path):
-    names = salt.load_train(imagined).names
-    table, _ = mosaic.find_all(*tiles_of(imagined))
-    mosaics, _ = families.of_tiles(*tiles_of(imagined))
-    placed = table.set_index("id")["mosaic"]
-    for name, number in zip(names, mosaics, strict=True):
-        assert placed.get(name, number) == number
+    """Two labelled tiles with a test tile between them are kin, a third one is not."""
+    train, test = tiles_of(imagined)
+    train = train.select(train.names[:3])
+    rows = [(train.names[0], 0, 0, 0, 1.0), (test.names[0], 0, 1, 0, 1.0), (train.names[1], 0, 2, 0, 1.0)]
+    mosaics, kin = families.of_tiles(train, pd.DataFrame(rows, columns=list(mosaic.COLUMNS)))
+    assert mosaics[0] == mosaics[1] != mosaics[2]
+    assert kin[0] == kin[1]

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from competition import write_competition as write_small
 
 from command import BadInput
@@ -129,7 +131,7 @@ def test_one_tile_and_tiny_tiles_have_no_neighbours():
     one = np.random.default_rng(0).integers(0, 255, (1, 1, 40, 40), np.uint8)
     tiny = np.random.default_rng(0).integers(0, 255, (5, 1, 8, 8), np.uint8)
     for images in (one, tiny):
-        table, report = mosaic.find(images, [str(i) for i in range(len(images))], 0.5)
+        table, report = mosaic.find(mosaic.as_grey(images), [str(i) for i in range(len(images))], 0.5)
         assert table.empty
         assert report["tiles"] == len(images)
 
@@ -137,10 +139,26 @@ def test_one_tile_and_tiny_tiles_have_no_neighbours():
 def test_sixteen_bits_are_as_good_as_eight(imagined: Path):
     tiles = mosaic.salt.load_train(imagined)
     images = tiles.images.numpy()[:80]
-    eight, _ = mosaic.find(images, tiles.names[:80], 0.5)
-    sixteen, _ = mosaic.find(images.astype(np.uint16) * 256 + 7, tiles.names[:80], 0.5)
-    pd.testing.assert_frame_equal(eight, sixteen)
+    eight, _ = mosaic.find(mosaic.as_grey(images), tiles.names[:80], 0.5)
     assert len(eight)
+    for factor, offset in ((256, 7), (16, 0)):  # all of the range, and 12 bits of it
+        sixteen, _ = mosaic.find(mosaic.as_grey(images.astype(np.uint16) * factor + offset), tiles.names[:80], 0.5)
+        pd.testing.assert_frame_equal(eight, sixteen)
+
+
+def test_colours_and_depths_may_differ_between_parts(imagined: Path):
+    train, test = tiles_of(imagined)
+    expected, _ = find_all(train, test)
+    wide = replace(test, images=torch.from_numpy(test.images.numpy().astype(np.uint16) * 257))
+    for other in (replace(test, images=test.images.repeat(1, 3, 1, 1)), wide):
+        found, _ = find_all(train, other)
+        pd.testing.assert_frame_equal(found, expected)
+
+
+def test_an_id_in_both_parts_is_refused(imagined: Path):
+    train, test = tiles_of(imagined)
+    with pytest.raises(BadInput, match=f"'{train.names[0]}' as a labelled and as a test tile"):
+        find_all(train, replace(test, names=[train.names[0], *test.names[1:]]))
 
 
 def test_other_sizes_are_refused(tmp_path: Path):

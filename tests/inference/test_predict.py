@@ -49,6 +49,23 @@ def test_stored_probabilities_are_the_nets_at_the_tiles_size(options: Options, v
     assert np.abs(stored.image_probability - expected.image_probability.numpy()).max() < 1e-4
 
 
+def test_windows_change_what_lies_at_the_borders_of_placed_tiles(options: Options, tmp_path: Path):
+    predict(options)
+    folder = runfolder.model_folder("r", "pad", 1)
+    plain = predictions.read(folder / "test").pixels[:].astype(int)
+    first, second = salt.test_names(options.data)[:2]
+    table = tmp_path / "mosaics.csv"
+    table.write_text(f"id,mosaic,row,column,strength\n{first},0,0,0,1.0\n{second},0,1,0,1.0\n")
+    predict(replace(options, mosaics=str(table)))
+    changed = (predictions.read(folder / "test").pixels != plain).any(axis=2)  # (tiles, rows)
+    assert changed[0, 60:].any() and not changed[0, :50].any()
+    assert changed[1, :40].any() and not changed[1, 51:].any()
+    assert not changed[2:].any()
+    assert (folder / "windows.txt").read_text().strip() == runfolder.checksum(table)
+    predict(options)
+    assert not (folder / "windows.txt").exists()
+
+
 def test_held_out_tiles_are_the_folds_own(options: Options):
     predict(options)
     table = folds.read(runfolder.run_folder("r") / "folds.csv", salt.load_train(options.data).names)

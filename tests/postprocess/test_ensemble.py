@@ -97,6 +97,11 @@ def another_size(hand):
         (rewrite("pad/fold0/oof", {"1e1": 0}), "", "lacks '007', expected the 2 tiles of fold 0"),
         (rewrite("pad/fold1/oof", {"NA": 0, "d": 0, "1e1": 0}), "pad/fold1", "has '1e1', on which this model may"),
         (several_classes, "", "has 2 classes"),
+        (
+            lambda hand: (hand.folder / "pad/fold1/windows.txt").write_text("f00\n"),
+            "",
+            "not predicted by the same windows",
+        ),
         (another_size, "", r"holds predictions of \(3, 2\), expected \(2, 3\)"),
         (None, "pad/fold0 pad/fold0", "twice"),
         (None, "pad", "expected VARIANT/foldK"),

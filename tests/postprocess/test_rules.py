@@ -12,7 +12,7 @@ from datasets.salt import Tiles
 from postprocess import columns, corrections, rules
 from postprocess.around import Around
 from postprocess.columns import NONE, Columns
-from postprocess.corrections import RULES, Evidence, Rule
+from postprocess.corrections import RULES, Evidence
 
 MASKS = np.array([[[0, 1], [1, 1]], [[1, 1], [1, 1]], [[0, 0], [0, 0]]], np.uint8)
 
@@ -59,10 +59,12 @@ def test_full_empty_on_constructed_masks():
     assert np.array_equal(after, [MASKS[0], np.zeros((2, 2)), MASKS[2]])
 
 
-def test_contradictions():
+def test_witnesses():
     images = np.array([[[[7, 7], [7, 7]]], [[[7, 7], [7, 8]]], [[[0, 0], [0, 0]]]], np.uint8)
-    assert RULES["uniform_empty"].contradicted(images, MASKS).tolist() == [True, False, False]
-    assert RULES["full_empty"].contradicted(images, MASKS).tolist() == [False, True, False]
+    bear_out, contradict = RULES["uniform_empty"].witnesses(images, MASKS)
+    assert bear_out.tolist() == [False, False, True] and contradict.tolist() == [True, False, False]
+    bear_out, contradict = RULES["full_empty"].witnesses(images, MASKS)
+    assert bear_out.tolist() == [True, False, False] and contradict.tolist() == [False, True, False]
 
 
 def test_every_rule_has_its_switch():
@@ -70,24 +72,66 @@ def test_every_rule_has_its_switch():
     assert switches == list(RULES)
 
 
+def labelled_tiles(masks, images=None):
+    masks = torch.tensor(np.array(masks, np.uint8))
+    images = torch.zeros(len(masks), 1, *masks.shape[1:], dtype=torch.uint8) if images is None else images
+    return Tiles([f"t{i}" for i in range(len(masks))], images, masks, torch.zeros(len(masks)))
+
+
 @pytest.mark.parametrize(
-    ("contradicted", "after", "kept"),
+    ("salt", "full", "mean", "kept"),
     [
-        (False, [5, 5, 5, 5], True),  # certain: not losing is enough
-        (False, [5, 5, 5, 6], True),
-        (False, [5, 5, 5, 4], False),
-        (True, [5, 5, 5, 5], False),  # not certain: only beyond chance
-        (True, [5, 5, 5, 6], False),
-        (True, [9, 9, 9, 8], True),
-        (None, [5, 5, 5, 6], False),  # searched: the same
-        (None, [9, 9, 9, 8], True),
+        (20, 0, 0.0, True),  # borne out and not contradicted: not losing is enough
+        (20, 0, -0.01, False),
+        (19, 0, 0.0, False),  # too few labels to rest on, and no gain
+        (20, 1, 0.0, False),
     ],
 )
-def test_criterion(contradicted, after, kept):
-    check = None if contradicted is None else (lambda images, truth: np.array([contradicted]))
-    labelled = Tiles(["a"], torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.zeros(1, 2, 2), torch.zeros(1))
-    found = rules.verdict(Rule({"": lambda e, m: m}, "", check), labelled, np.full(4, 5), np.array(after))
-    assert found["kept"] is kept
+def test_criterion_of_rules_with_witnesses(salt, full, mean, kept):
+    masks = [[[0, 1], [0, 0]]] * salt + [[[1, 1], [1, 1]]] * full
+    found = rules.by_witnesses(RULES["full_empty"], labelled_tiles(masks))
+    assert found["labelled tiles that bear it out"] == salt and found["labelled tiles that contradict it"] == full
+    entry = found | {"gain": {"mean": mean}, "chance of such a gain": 1.0}
+    assert rules.verdict(entry)["kept"] is kept
+
+
+@pytest.mark.parametrize(("chance", "mean", "kept"), [(0.025, 0.01, True), (0.026, 0.01, False)])
+def test_criterion_of_searched_rules(chance, mean, kept):
+    assert rules.verdict({"gain": {"mean": mean}, "chance of such a gain": chance})["kept"] is kept
+
+
+@pytest.mark.parametrize(
+    ("checks", "right", "beside", "mean", "kept"),
+    [
+        (15, 15, 7, 0.0, True),  # 0.025^(1/15) = 0.78: certain to beat 0.7
+        (15, 15, 8, 0.0, False),
+        (15, 14, 7, 0.0, False),  # once wrong in 15: 0.68 at least
+        (15, 14, 6, 0.0, True),
+        (15, 15, 7, -0.01, False),
+        (0, 0, 0, 0.0, False),
+    ],
+)
+def test_criterion_of_rules_by_labels(checks, right, beside, mean, kept):
+    """`right` of `checks` tiles below vertical salt go on like it; predictions score `beside` tenths on each."""
+    truth = np.zeros((2 * checks + 1, 4, 4), np.uint8)
+    truth[:-1] = tall([0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0])
+    truth[1 : 2 * (checks - right) : 2] = 0
+    labelled = labelled_tiles(truth)
+    rows = [(f"t{i}", i // 2, i % 2, 0, 1.0) for i in range(2 * checks)]
+    said = rules.spoken_of(labelled, placed(*rows))
+    found = rules.by_labels(RULES["vertical_down"].variants[""], said, labelled, dict.fromkeys(labelled.names, beside))
+    assert found["checks"] == checks
+    if checks:
+        assert found["score of the rule"] == pytest.approx(right / checks)
+        assert found["score of the prediction"] == beside / 10
+    assert rules.verdict(found | {"gain": {"mean": mean}})["kept"] is kept
+
+
+@pytest.fixture(autouse=True)
+def few_labels_suffice(request, monkeypatch):
+    """Runs by hand have four labelled tiles."""
+    if "hand" in request.fixturenames:
+        monkeypatch.setattr(rules, "SUPPORT", 1)
 
 
 def prepared(hand, test=(0.8, 0.2, 0.7)):
@@ -99,7 +143,7 @@ def prepared(hand, test=(0.8, 0.2, 0.7)):
 def test_masks_and_changes_by_hand(hand, capsys):
     # t1 is all salt; t2 is below the threshold; t3 has one grey value and is all salt: the first rule has it.
     images = {name: 10 * np.arange(6).reshape(2, 3) for name in ("1e1", "007", "NA", "d", "t1", "t2")}
-    hand.write_data(images | {"t3": np.full((2, 3), 9)}, LABELS)
+    hand.write_data(images | {"t3": np.full((2, 3), 9), "d": np.full((2, 3), 7)}, LABELS)
     prepared(hand)
     hand.rules()
     masks = np.load(hand.folder / "masks.npy")
@@ -156,7 +200,12 @@ def test_a_full_label_takes_the_certainty_away(hand):
     hand.threshold()
     hand.rules()
     full = entry(json.loads((hand.folder / "rules.json").read_text()), "full_empty")
-    assert full["labelled tiles that contradict it"] == 1 and full["gain"]["mean"] == 0 and not full["kept"]
+    assert (
+        full["chance of such a gain"] == 1
+        and full["labelled tiles that contradict it"] == 1
+        and full["gain"]["mean"] == 0
+        and not full["kept"]
+    )
 
 
 def test_refusals(hand):
@@ -260,7 +309,7 @@ def test_columns_end_at_the_next_label_and_at_gaps():
     assert found.above.tolist() == [0, 1, NONE, NONE, NONE, NONE, 0]
     assert found.below.tolist() == [1, NONE, NONE, NONE, NONE, NONE, NONE]
     assert found.under_salt.tolist() == [False, True, False, False, False, False, False]
-    assert found.row.tolist() == [1, 3, 5, 0, 1, NONE, 2]
+    assert found.row.tolist() == [1, 3, 5, 0, 0, NONE, 2]
 
 
 def test_weakly_placed_tiles_neither_speak_nor_hear():
@@ -340,15 +389,63 @@ def test_without_neighbours_nothing_is_smoothed():
     assert np.array_equal(corrections.neighbour_smoothing(nothing, MASKS, sigma=1), MASKS)
 
 
-def test_the_best_variant_is_taken_and_all_are_told(hand):
-    """Specks in every tile: only the variant that reaches their size helps."""
-    prepared(hand)
-    found = json.loads((hand.folder / "threshold.json").read_text())
-    assert found["threshold"] == 0.5
+def test_the_best_variant_is_taken():
+    """Specks of 15 pixels: only the variants that reach their size help, and the largest takes salt away too."""
+    truth = np.zeros((8, 30, 30), np.uint8)
+    truth[:, 10:17, 10:17] = 1  # 49 pixels
+    masks = truth.copy()
+    masks[:, :3, :5] = 1
+    tiles = labelled_tiles(truth)
+    given = evidence(np.zeros((8, 1, 30, 30)))
+    variant, changed, tenths = rules.best_variant(RULES["small_components"], given, masks, tiles)
+    assert variant == "20 pixels"
+    assert np.array_equal(changed, truth)
+    means = {name: values.mean() for name, values in tenths.items()}
+    assert means["20 pixels"] == means["40 pixels"] == 10 and means["80 pixels"] == 0
+    assert means["3 pixels"] == means["10 pixels"] < 10
+
+
+def test_labels_correct_predictions_through_the_stage(hand):
+    """Four tiles in a column below labelled vertical salt, each predicted empty: `vertical_down` mends test tiles."""
+    names = ["1e1", "007", "NA", "d"]
+    hand.write_data(
+        {name: 10 * np.arange(6).reshape(2, 3) for name in [*names, "t1", "t2", "t3"]}, dict.fromkeys(names, RIGHT)
+    )
+    hand.write_model("pad/fold0", {"1e1": 0.1, "007": 0.1}, {"t1": 0.1, "t2": 0.1, "t3": 0.1})
+    hand.write_model("pad/fold1", {"NA": 0.1, "d": 0.1}, {"t1": 0.1, "t2": 0.1, "t3": 0.1})
+    column_of = [*names, "t1", "t2"]
+    rows = [f"{name},0,{row},0,1.0" for row, name in enumerate(column_of)]
+    (hand.folder / "mosaics.csv").write_text("\n".join(["id,mosaic,row,column,strength", *rows]) + "\n")
+    hand.ensemble()
+    hand.threshold()
     hand.rules()
-    small = entry(json.loads((hand.folder / "rules.json").read_text()), "small_components")
-    assert set(small["variants"]) == set(RULES["small_components"].variants)
-    assert small["variant"] == "3 pixels" and small["gain"]["mean"] == max(small["variants"].values())
+    found = json.loads((hand.folder / "rules.json").read_text())
+    down = entry(found, "vertical_down")
+    assert down["checks"] == 3 and down["of them predicted"] == 3
+    assert down["score of the rule"] == 1 and down["score of the prediction"] == 0
+    assert down["kept"] and down["changed out of fold"] == 3 and down["changed in test"] == 2
+    assert found["placed tiles"] == 6 and "mosaics.csv" in found["made from"]
+    masks = dict(zip(["t1", "t2", "t3"], np.load(hand.folder / "masks.npy"), strict=True))
+    assert np.array_equal(masks["t1"], RIGHT) and np.array_equal(masks["t2"], RIGHT) and not masks["t3"].any()
+    assert (hand.folder / "changes.csv").read_text().splitlines()[1:] == [
+        "t1,vertical_down,0,2",
+        "t2,vertical_down,0,2",
+    ]
+
+
+def test_weak_places_do_not_count_as_rows():
+    table = placed(("weak", 0, 0, 0, 0.6), ("a", 0, 1, 0, 1.0), ("b", 0, 2, 0, 1.0))
+    assert columns.build(table, ["a", "b"], ["a"], np.stack([VERTICAL])).row.tolist() == [0, 1]
+
+
+def test_a_tile_is_smoothed_by_its_own_fold_alone():
+    """Out of fold: models of other folds were trained on it, and their predictions would tell of its label."""
+    table = placed(("t0", 0, 0, 0, 1.0), ("t1", 0, 1, 0, 1.0), ("t2", 0, 2, 0, 1.0))
+    parts = [stored({name: np.full((4, 4), 0.5) for name in ("t0", "t1", "t2")})]
+    around = Around(table, parts, 0.5, {"t0": 0, "t1": 1, "t2": 1})
+    assert around.picture("t0") is None
+    _, known = around.picture("t1")
+    assert not known[:4].any() and known[8:, 4:8].all()
 
 
 def test_rules_restore_masks_that_were_damaged_on_purpose():

@@ -16,7 +16,7 @@ SMALL = {
     "image_size": 104,
     "batch": 4,
     "epochs": 2,
-    "loss": "lovasz_bce",
+    "loss": "lovasz+0.5ce",
     "lr": 1e-3,
     "threads": 1,
     "precision": "float32",

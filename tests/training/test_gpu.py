@@ -25,11 +25,11 @@ def test_a_step_never_waits_for_the_gpu(settings):
     generator = seed_epoch(0, 0)
     groups = epoch_groups(len(job.train), job.config.batch, 1, generator)
     job.model.train()
-    train_step(job, groups[0], generator, job.config.image_size)
+    train_step(job, groups[0], job.feed(groups[0]), generator, job.config.image_size)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for group in groups[1:4]:
-            train_step(job, group, generator, job.config.image_size)
+            train_step(job, group, job.feed(group), generator, job.config.image_size)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

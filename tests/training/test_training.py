@@ -138,19 +138,20 @@ def test_two_tiles_are_learnt_by_heart(small: Config):
     job = setup.prepare(resolve(config))
     pair = job.train.select([job.train.names[i] for i in job.train.coverage.argsort()[[1, -1]]])
     job, generator = replace(job, train=pair), torch.Generator()
+    both = (torch.arange(2),)
     job.model.train()
     for _ in range(60):
-        train_step(job, (torch.arange(2),), generator, 104)
+        train_step(job, both, job.feed(both), generator, 104)
     assert evaluate(job.model, job.framing, job.loss, pair, 2).accuracy > 0.97
 
 
 def test_accumulated_batches_make_the_step_of_one_large_batch(small: Config):
-    config = resolve(replace(small, augmentation="none", optimizer="sgd", loss="bce"))
+    config = resolve(replace(small, augmentation="none", optimizer="sgd", loss="ce"))
     results = []
     for group in ((torch.arange(6),), (torch.arange(3), torch.arange(3, 6)), (torch.arange(4), torch.arange(4, 6))):
         job = setup.prepare(config)
         job.model.eval()  # batch norm would see other batches
-        train_step(job, group, torch.Generator(), 104)
+        train_step(job, group, job.feed(group), torch.Generator(), 104)
         results.append(torch.cat([parameter.flatten() for parameter in job.net.parameters()]))
     assert torch.allclose(results[0], results[1], atol=1e-6)
     assert torch.allclose(results[0], results[2], atol=1e-6)
@@ -180,7 +181,7 @@ def test_coarse_epochs_are_not_validated_and_never_best(small: Config):
 
 def test_gradients_do_not_leak_into_the_next_step(small: Config):
     job = setup.prepare(resolve(small))
-    train_step(job, (torch.arange(4),), torch.Generator(), 104)
+    train_step(job, (torch.arange(4),), job.feed((torch.arange(4),)), torch.Generator(), 104)
     assert all(parameter.grad is None for parameter in job.net.parameters())
 
 
@@ -211,7 +212,7 @@ def test_epochs_differ_and_repeat():
 def test_every_optimizer_steps(small: Config, optimizer: str):
     job = setup.prepare(resolve(replace(small, optimizer=optimizer)))
     before = [parameter.detach().clone() for parameter in job.net.parameters()]
-    train_step(job, (torch.arange(4),), torch.Generator(), 104)
+    train_step(job, (torch.arange(4),), job.feed((torch.arange(4),)), torch.Generator(), 104)
     moved = [not torch.equal(old, new) for old, new in zip(before, job.net.parameters(), strict=True)]
     assert all(moved)
 
