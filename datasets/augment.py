@@ -1,7 +1,9 @@
 """Random variation of whole batches, on the tensors' device: cutout, geometry in one sampling grid, brightness.
 
 The default strengths are those of the 9th-place solution of TGS salt. As if applied to each tile in this order:
-cutout, horizontal flip, crop and rescale, horizontal shear, rotation, elastic grid, brightness shift, scale, gamma.
+cutout, horizontal flip, crop and rescale, zoom, shear, rotation, elastic grid, brightness shift, scale, gamma.
+Photographs and satellite images have no top: the presets `safe` to `hard` turn them by quarters, and vary more of what
+they look like (datasets/photometric.py). Grey values are varied in the first three channels alone.
 """
 
 import math
@@ -13,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from command import BadInput
+from datasets.photometric import Photometric
 
 
 class Draws(NamedTuple):
@@ -29,6 +32,10 @@ class Draws(NamedTuple):
     shift: Tensor  # (N,) added
     scale: Tensor  # (N,) factor
     gamma: Tensor  # (N,) exponent
+    zoom: Tensor  # (N,) factor by which things grow about the middle
+    move: Tensor  # (N, 2) pixels that things go to the right and down
+    turns: Tensor  # (N,) quarter turns to the left, 0 .. 3
+    transposed: Tensor  # (N,) bool
 
     def at(self, tiles: Tensor, device: torch.device) -> "Draws":
         """What happens to these tiles, moved to `device` in one piece."""
@@ -40,7 +47,8 @@ class Draws(NamedTuple):
     def warped(self) -> Tensor:
         """Indices of the tiles that the sampling grid changes. Flips are not in it: exact, they need no sampling."""
         stretched = (self.stretch_x != 1).any(dim=1) | (self.stretch_y != 1).any(dim=1)
-        return (self.crop.any(dim=1) | (self.shear != 0) | (self.rotation != 0) | stretched).nonzero()[:, 0]
+        moved = (self.zoom != 1) | self.move.any(dim=1)
+        return (self.crop.any(dim=1) | (self.shear != 0) | (self.rotation != 0) | stretched | moved).nonzero()[:, 0]
 
     def brightened(self) -> Tensor:
         """Indices of the tiles whose grey values change."""
@@ -70,9 +78,14 @@ class Augment:
     scale_bound: float = 0.08  # share of the value, either way
     gamma: float = 0.165  # probability
     gamma_bound: float = 0.08  # the exponent is 1 / U(1 - bound, 1 + bound)
+    zoom: float = 0  # probability, of a zoom and a move
+    zoom_bound: float = 0.1  # share, either way
+    move_share: float = 0.0625  # of the side, the most, either way
+    quarters: bool = False  # turned by 0 .. 3 quarters, all alike, and transposed half of the time
+    photometric: Photometric | None = None  # applied last
 
     def __post_init__(self):
-        for name in ("cutout", "flip", "crop", "shear", "rotation", "elastic", "shift", "scale", "gamma"):
+        for name in ("cutout", "flip", "crop", "shear", "rotation", "elastic", "shift", "scale", "gamma", "zoom"):
             if not 0 <= getattr(self, name) <= 1:
                 raise BadInput(f"{name}={getattr(self, name)} is not a probability, expected 0..1")
         if not 0 <= self.crop_share <= 0.5:
@@ -89,9 +102,11 @@ class Augment:
         images, masks = images.clone(), masks.clone()
         self._cut_out(images, masks, draws)
         flip(images, masks, draws)
+        if self.quarters:
+            turn(images, masks, draws)
         warp(images, masks, draws, self.elastic_step)
-        brighten(images, draws)
-        return images, masks
+        brighten(images[:, :3], draws)
+        return self.photometric(images, generator) if self.photometric else images, masks
 
     def draw(self, num_tiles: int, height: int, width: int, generator: torch.Generator) -> Draws:
         """All randomness of a batch: as many numbers whatever happens, so later batches depend on the seed only."""
@@ -117,6 +132,15 @@ class Augment:
         shift = between(-self.shift_bound, self.shift_bound) * happens(self.shift)
         scale = 1 + between(-self.scale_bound, self.scale_bound) * happens(self.scale)
         gamma = 1 / (1 + between(-self.gamma_bound, self.gamma_bound) * happens(self.gamma))
+        zoom, move = torch.ones(num_tiles), torch.zeros(num_tiles, 2)
+        if self.zoom:
+            drawn = happens(self.zoom)
+            zoom = 1 + between(-self.zoom_bound, self.zoom_bound) * drawn
+            sides = (self.move_share * width, self.move_share * height)
+            move = torch.stack([between(-side, side) for side in sides], dim=1) * drawn[:, None]
+        turns, transposed = torch.zeros(num_tiles), torch.zeros(num_tiles, dtype=torch.bool)
+        if self.quarters:
+            turns, transposed = whole(4), happens(0.5)
         return Draws(
             cutout=cutout,
             cutout_centre=centre,
@@ -129,6 +153,10 @@ class Augment:
             shift=shift,
             scale=scale,
             gamma=gamma,
+            zoom=zoom,
+            move=move,
+            turns=turns,
+            transposed=transposed,
         )
 
     def _cut_out(self, images: Tensor, masks: Tensor, draws: Draws) -> None:
@@ -161,6 +189,19 @@ def flip(images: Tensor, masks: Tensor, draws: Draws) -> None:
     tiles = moved(draws.flip.nonzero()[:, 0], images.device)
     images[tiles] = images[tiles].flip(-1)
     masks[tiles] = masks[tiles].flip(-1)
+
+
+def turn(images: Tensor, masks: Tensor, draws: Draws) -> None:
+    """Quarter turns, then transposition of the drawn tiles, in place; exact. Tiles that are not square: half turns."""
+    square = masks.shape[-2] == masks.shape[-1]
+    for turns in (1, 2, 3) if square else (2,):
+        tiles = moved((draws.turns == turns).nonzero()[:, 0], images.device)
+        images[tiles] = images[tiles].rot90(turns, (-2, -1))
+        masks[tiles] = masks[tiles].rot90(turns, (-2, -1))
+    if square:
+        tiles = moved(draws.transposed.nonzero()[:, 0], images.device)
+        images[tiles] = images[tiles].mT
+        masks[tiles] = masks[tiles].mT
 
 
 def warp(images: Tensor, masks: Tensor, draws: Draws, step: int) -> None:
@@ -196,6 +237,10 @@ def sampling_grid(draws: Draws, height: int, width: int, step: int) -> Tensor:
 
     x = reflect(x - draws.shear[:, None, None] * (1 - y * (2 / bottom)), right)
 
+    zoom, (go_right, go_down) = draws.zoom[:, None, None], draws.move[:, :, None, None].unbind(dim=1)
+    x = reflect((x - go_right - right / 2) / zoom + right / 2, right)
+    y = reflect((y - go_down - bottom / 2) / zoom + bottom / 2, bottom)
+
     left, lost_right, top, lost_bottom = draws.crop[:, :, None, None].unbind(dim=1)
     x = left + x * ((right - left - lost_right) / right)
     y = top + y * ((bottom - top - lost_bottom) / bottom)
@@ -213,7 +258,8 @@ def brighten(images: Tensor, draws: Draws) -> None:
     if len(tiles) == 0:
         return
     drawn, tiles = draws.at(tiles, images.device), moved(tiles, images.device)
-    shift, scale, gamma = (value.to(images.dtype)[:, None, None, None] for value in drawn[-3:])
+    brightness = (drawn.shift, drawn.scale, drawn.gamma)
+    shift, scale, gamma = (value.to(images.dtype)[:, None, None, None] for value in brightness)
     grey = images[tiles].add_(shift).clamp_(0, 1).mul_(scale).clamp_(0, 1)
     images[tiles] = grey.pow_(gamma)
 
@@ -233,9 +279,14 @@ def _accumulate(stretch: Tensor, side: int, step: int) -> Tensor:
     return knots[:, index] + (position - index * step) * stretch[:, index]
 
 
+NOTHING = dict.fromkeys(
+    ("cutout", "flip", "crop", "shear", "rotation", "elastic", "shift", "scale", "gamma", "zoom"), 0
+)
+QUARTERS = NOTHING | {"quarters": True}
 AUGMENTATIONS = {
+    # for tiles of seismic sections, which have a top
     "saltnet": Augment(),
-    "light": Augment(
+    "seismic": Augment(
         cutout=0,
         crop_share=0.1,
         shear_share=0.03,
@@ -245,5 +296,21 @@ AUGMENTATIONS = {
         scale_bound=0.05,
         gamma=0,
     ),
-    "none": Augment(cutout=0, flip=0, crop=0, shear=0, rotation=0, elastic=0, shift=0, scale=0, gamma=0),
+    # for any images
+    "none": Augment(**NOTHING),
+    "safe": Augment(**QUARTERS),
+    "light": Augment(
+        **QUARTERS | {"zoom": 0.5, "zoom_bound": 0.05, "rotation": 0.5},
+        photometric=Photometric(contrast=0.5),
+    ),
+    "medium": Augment(
+        **NOTHING | {"flip": 0.5, "zoom": 0.5, "rotation": 0.5},
+        photometric=Photometric(contrast=0.3, colour=0.1, saturation=0.1, gamma=0.1, blur=0.25, noise=0.5, holes=0.25),
+    ),
+    "hard": Augment(
+        **QUARTERS | {"zoom": 0.4, "zoom_bound": 0.2, "rotation": 0.4, "rotation_degrees": 45, "elastic": 0.25},
+        photometric=Photometric(
+            contrast=0.3, colour=0.2, saturation=0.2, gamma=0.2, blur=0.25, noise=0.25, fog=0.1, holes=0.4
+        ),
+    ),
 }

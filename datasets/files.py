@@ -94,8 +94,8 @@ class Files:
 
     @property
     def coverage(self) -> Tensor:
-        """(N,) float64, 0..1: the share of pixels with a label. Reads every mask."""
-        shares = ahead(lambda index: float((self.read_mask(index) > 0).mean()), len(self))
+        """(N,) float64, 0..1: the share of pixels above 0, whatever the labels. Reads every mask."""
+        shares = ahead(lambda index: float((pictures.read_mask(self.masks[index]) > 0).mean()), len(self))
         return torch.tensor(list(shares), dtype=torch.float64)
 
     def histogram(self) -> Counter[int]:

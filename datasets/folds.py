@@ -3,6 +3,7 @@
     python -m datasets.folds --data=datasets/tgs --run=saltnet --num_folds=10 --seed=0
 
 Every fold holds the same share of empty tiles and of each tenth of coverage. Fold 0 of five is an 80/20 split.
+Images in folders train and val (datasets/files.py) keep that split: fold 0 is val. Views of one car share a fold.
 --scheme=mosaic keeps families together (datasets/families.py): no tile is validated whose neighbours or near-duplicates
 were trained on. --csv=own.csv takes a split of one's own (header id,fold; folds from 0). --leaks=True only tells how
 many tiles of the run's split have kin in other folds.
@@ -18,7 +19,8 @@ import pandas as pd
 import command
 import runfolder
 from command import BadInput, choose
-from datasets import salt
+from datasets import layouts, salt
+from datasets.files import Files
 from datasets.salt import Tiles
 
 COLUMNS = ("id", "fold")
@@ -28,7 +30,7 @@ NUM_STRATA = 11  # empty tiles, and tenths of coverage
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    data: str = "datasets/tgs"  # folder in Kaggle's layout
+    data: str = "datasets/tgs"  # a folder in Kaggle's layout, or in one of datasets/files.py
     run: str = "saltnet"  # folder under runs/
     num_folds: int = 10  # models per framing; each validates on one fold
     seed: int = 0  # of the shuffle
@@ -56,7 +58,7 @@ def split(coverage: Sequence[float], names: Sequence[str], num_folds: int, seed:
 
 
 def split_families(
-    coverage: Sequence[float], names: Sequence[str], kin: Sequence[int], num_folds: int, seed: int
+    coverage: Sequence[float], names: Sequence[str], kin: Sequence[int] | Sequence[str], num_folds: int, seed: int
 ) -> pd.DataFrame:
     """Like `split`, but tiles of one family, `kin` (N,), share a fold.
 
@@ -124,7 +126,9 @@ def members(folds: pd.DataFrame, fold: int) -> tuple[list[str], list[str]]:
 def write(options: Options) -> None:
     """Write runs/RUN/folds.csv. One that is there already stays as it is; BadInput if it is another split."""
     path = runfolder.run_folder(options.run) / "folds.csv"
-    tiles = salt.load_train(options.data)
+    tiles = layouts.load_labelled(options.data)
+    if options.scheme == "mosaic" or options.leaks:
+        refuse_files(options.data, tiles)
     if options.leaks:
         mosaics, kin = families_of(tiles, options.data, path.with_name("mosaics.csv"))
         report_leaks(Path(options.csv) if options.csv else path, tiles, mosaics, kin)
@@ -134,6 +138,8 @@ def write(options: Options) -> None:
     elif options.scheme == "mosaic":
         _, kin = families_of(tiles, options.data, path.with_name("mosaics.csv"))
         folds = split_families(tiles.coverage, tiles.names, kin, options.num_folds, options.seed)
+    elif isinstance(tiles, Files):
+        folds = split_files(tiles, options.num_folds, options.seed)
     else:
         folds = split(tiles.coverage, tiles.names, options.num_folds, options.seed)
     if path.exists():
@@ -148,6 +154,20 @@ def write(options: Options) -> None:
         folds.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
     sizes = folds["fold"].value_counts()
     print(f"{path}: {len(folds)} tiles in {len(sizes)} folds of {sizes.min()} to {sizes.max()}")
+
+
+def split_files(files: Files, num_folds: int, seed: int) -> pd.DataFrame:
+    """As the folders say, validation being fold 0; else by groups of images, if there are any; else by coverage."""
+    if any(files.validation):
+        return pd.DataFrame({"id": files.names, "fold": np.where(files.validation, 0, 1)})
+    if len(set(files.groups)) < len(files):
+        return split_families(files.coverage, files.names, files.groups, num_folds, seed)
+    return split(files.coverage, files.names, num_folds, seed)
+
+
+def refuse_files(data: str, tiles: Tiles | Files) -> None:
+    if isinstance(tiles, Files):
+        raise BadInput(f"--data={data} has images of their own, not tiles of sections: leave --scheme and --leaks out")
 
 
 def families_of(train: Tiles, data: str, table: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -59,6 +59,9 @@ class Labels:
         return values[classes]
 
 
+BINARY = Labels()
+
+
 def parse(text: str, others_are_background: bool = False) -> Labels:
     """Labels of "1 2 5", "1..5", or "" (binary). Raises BadInput."""
     words = text.replace(",", " ").split()

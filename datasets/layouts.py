@@ -8,7 +8,7 @@ import torch
 from command import BadInput
 from datasets import files, salt
 from datasets.files import Files
-from datasets.labels import Labels
+from datasets.labels import BINARY, Labels
 from datasets.salt import Tiles
 
 
@@ -28,7 +28,7 @@ def layout_of(data: Path | str) -> str:
     )
 
 
-def load_labelled(data: Path | str, labels: Labels, extra: Sequence[str] = ()) -> Tiles | Files:
+def load_labelled(data: Path | str, labels: Labels = BINARY, extra: Sequence[str] = ()) -> Tiles | Files:
     """All labelled images: tiles of the salt competition in memory, others on the disk. Raises BadInput."""
     layout = layout_of(data)
     if layout == "salt":

@@ -66,7 +66,7 @@ class Config:
     accumulate: int = 1  # batches per optimiser step
     loss: str = "saltnet"  # saltnet (deeply supervised), or a sum such as lovasz+0.5ce, see losses/__init__.py
     loss_over: str = "batch"  # what losses of regions sum over: the batch, or each image
-    augmentation: str = "saltnet"  # saltnet, light or none, see datasets/augment.py
+    augmentation: str = "saltnet"  # saltnet, seismic; none, safe, light, medium, hard: see datasets/augment.py
     cutout: bool = True  # False leaves cutout out of the augmentation
     optimizer: str = "adamw"  # adamw, adam, muon or sgd
     lr: float = 5e-4  # peak learning rate
@@ -143,7 +143,7 @@ FAST = {
     "coarse_epochs": 12,
     "batch": 16,
     "loss": "lovasz+0.5ce",
-    "augmentation": "light",
+    "augmentation": "seismic",
     "optimizer": "muon",
     "lr": 2e-3,
     "weight_decay": 1e-2,

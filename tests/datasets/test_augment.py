@@ -8,8 +8,8 @@ from command import BadInput
 from datasets.augment import AUGMENTATIONS, Augment, Draws, brighten, flip, reflect, sample, sampling_grid, warp
 
 OFF = AUGMENTATIONS["none"]
-TRANSFORMS = ("cutout", "flip", "crop", "shear", "rotation", "elastic", "shift", "scale", "gamma")
-GEOMETRY = ("crop", "shear", "rotation", "elastic")
+TRANSFORMS = ("cutout", "flip", "crop", "shear", "rotation", "elastic", "shift", "scale", "gamma", "zoom")
+GEOMETRY = ("crop", "zoom", "shear", "rotation", "elastic")
 ALL = Augment(**dict.fromkeys(TRANSFORMS, 1.0))
 
 
@@ -46,9 +46,10 @@ def warped(image, draws):
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [1, 3, 5])
 def test_shapes_types_bounds_and_an_untouched_input(name, channels):
     images, masks = tiles(12, height=61, width=84, channels=channels)
+    masks[3:6] *= 4  # a label map
     before = images.clone(), masks.clone()
     new_images, new_masks = AUGMENTATIONS[name](images, masks, generator())
     assert torch.equal(images, before[0])
@@ -59,7 +60,7 @@ def test_shapes_types_bounds_and_an_untouched_input(name, channels):
     assert new_masks.data_ptr() != masks.data_ptr()
     assert new_images.min() >= 0
     assert new_images.max() <= 1
-    assert set(new_masks.unique().tolist()) <= {0, 1}
+    assert set(new_masks.unique().tolist()) <= {0, 1, 4}
 
 
 def test_none_is_the_identity():
@@ -92,14 +93,14 @@ def test_one_seed_one_result():
     assert not torch.equal(first[0], other[0])
 
 
-def test_as_many_numbers_are_drawn_whatever_happens():
-    images, masks = tiles()
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_as_many_numbers_are_drawn_whatever_happens(name: str):
     states = []
-    for augment in (*AUGMENTATIONS.values(), ALL):
+    for images, masks in (tiles(), [torch.zeros_like(one) for one in tiles()]):
         random = generator(3)
-        augment(images, masks, random)
+        AUGMENTATIONS[name](images, masks, random)
         states.append(random.get_state())
-    assert all(torch.equal(state, states[0]) for state in states)
+    assert torch.equal(*states)
 
 
 @pytest.mark.parametrize("shape", [(0, 3, 20, 20), (2, 1, 1, 1), (2, 3, 5, 200)])
@@ -317,6 +318,27 @@ def test_a_mask_coloured_image_stays_equal_to_its_mask(names):
         assert torch.equal(images, new_masks[:, None].expand_as(images).float())
 
 
+def test_quarters_are_exact_and_all_eight_come():
+    images = torch.arange(16.0).view(1, 1, 4, 4).repeat(400, 3, 1, 1) / 16
+    masks = torch.arange(16, dtype=torch.uint8).view(1, 4, 4).repeat(400, 1, 1)
+    new_images, new_masks = AUGMENTATIONS["safe"](images, masks, generator())
+    assert torch.equal(new_images[:, 0] * 16, new_masks.float())
+    assert len(new_masks.flatten(1).unique(dim=0)) == 8
+    wide, wide_masks = images[:, :, :3], masks[:, :3]
+    new_images, new_masks = AUGMENTATIONS["safe"](wide, wide_masks, generator())
+    assert torch.equal(new_images[:, 0] * 16, new_masks.float())
+    assert len(new_masks.flatten(1).unique(dim=0)) == 2  # half turns alone keep the shape
+
+
+def test_zoom_by_hand():
+    image = torch.zeros(101, 101)
+    image[46:55, 46:55] = 1  # 9 pixels wide, in the middle
+    grown = warped(image, neutral(zoom=[2.0], move=[[10.0, -20.0]]))
+    rows, columns = (grown > 0.5).nonzero().T
+    assert (columns.max() - columns.min() + 1) in (17, 18, 19) and (rows.max() - rows.min() + 1) in (17, 18, 19)
+    assert columns.float().mean() == pytest.approx(60, abs=0.6) and rows.float().mean() == pytest.approx(30, abs=0.6)
+
+
 # --- brightness
 
 
@@ -372,13 +394,13 @@ def test_cutout_is_warped_and_brightened_with_the_tile():
 
 
 def test_one_grid_equals_one_transform_after_the_other():
-    """Crop, shear, rotation, elastic in this order, each with its own image, on a tile smooth enough for bilinear."""
+    """Crop, zoom, shear, rotation, elastic in this order, each with its own image, on a tile smooth enough for bilinear."""
     coarse = torch.rand(8, 1, 4, 4, generator=generator())
     smooth = F.interpolate(coarse, size=(101, 101), mode="bicubic", align_corners=True)
     draws = only(*GEOMETRY, elastic_amplitude=0.1).draw(8, 101, 101, generator(7))
 
     def one_by_one(order):
-        fields = {"elastic": ("stretch_x", "stretch_y")}
+        fields = {"elastic": ("stretch_x", "stretch_y"), "zoom": ("zoom", "move")}
         images = smooth
         for name in order:
             step = neutral(8)._replace(**{field: getattr(draws, field) for field in fields.get(name, (name,))})
@@ -402,8 +424,8 @@ def test_flip_comes_before_the_grid():
     torch.testing.assert_close(images[0, 0, 0, 0], image[0, 0, 0, 100 - 19], atol=1e-4, rtol=0)
 
 
-def test_light_is_milder():
-    light, full = (AUGMENTATIONS[name].draw(4000, 101, 101, generator()) for name in ("light", "saltnet"))
+def test_seismic_is_milder():
+    light, full = (AUGMENTATIONS[name].draw(4000, 101, 101, generator()) for name in ("seismic", "saltnet"))
     assert isinstance(light, Draws)
     assert not light.cutout.any()
     assert (light.stretch_x == 1).all()
