@@ -16,7 +16,7 @@ def tenths(prediction: Tensor, mask: Tensor) -> Tensor:
     prediction and mask (N, H, W), bool or 0 / 1. The count of thresholds that the IoU is strictly greater than; with
     an empty mask 10 for an empty prediction and 0 for any other. Kaggle TGS salt, "Evaluation".
     """
-    return tenths_of_counts(*_overlap(prediction, mask))
+    return tenths_of_counts(*overlap(prediction, mask))
 
 
 def tenths_of_counts(intersection: Tensor, union: Tensor) -> Tensor:
@@ -50,20 +50,20 @@ def metric(prediction: Tensor, mask: Tensor) -> float:
 
 def iou(prediction: Tensor, mask: Tensor) -> Tensor:
     """Intersection over union of each image, (N,) float64; 1 when both are empty. Shapes as in `tenths`."""
-    intersection, union = _overlap(prediction, mask)
+    intersection, union = overlap(prediction, mask)
     return torch.where(union == 0, 1.0, intersection.double() / union.clamp(min=1))
 
 
 def dice(prediction: Tensor, mask: Tensor) -> Tensor:
     """2 intersection / (sum of both areas) of each image, (N,) float64; 1 when both are empty. As `iou`."""
-    overlap = iou(prediction, mask)
-    return 2 * overlap / (1 + overlap)
+    share = iou(prediction, mask)
+    return 2 * share / (1 + share)
 
 
 def pixel_accuracy(prediction: Tensor, mask: Tensor) -> Tensor:
     """Share of the pixels that agree, of each image, (N,) float64. Masks or label maps, (N, H, W) both."""
     wrong = prediction != mask
-    return 1 - _overlap(wrong, wrong)[0].double() / mask[0].numel()
+    return 1 - overlap(wrong, wrong)[0].double() / mask[0].numel()
 
 
 def standard_error(scores: Tensor) -> float:
@@ -72,7 +72,7 @@ def standard_error(scores: Tensor) -> float:
     return scores.std().item() / math.sqrt(len(scores)) if len(scores) > 1 else math.nan
 
 
-def _overlap(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def overlap(prediction: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels in both and in either, (N,) int64 each."""
     if prediction.shape != mask.shape:
         raise ValueError(f"prediction is {tuple(prediction.shape)} and mask {tuple(mask.shape)}, expected equal shapes")

@@ -394,7 +394,7 @@ def test_cutout_is_warped_and_brightened_with_the_tile():
 
 
 def test_one_grid_equals_one_transform_after_the_other():
-    """Crop, zoom, shear, rotation, elastic in this order, each with its own image, on a tile smooth enough for bilinear."""
+    """Crop, zoom, shear, rotation, elastic in this order, each by an image of its own, on a smooth tile."""
     coarse = torch.rand(8, 1, 4, 4, generator=generator())
     smooth = F.interpolate(coarse, size=(101, 101), mode="bicubic", align_corners=True)
     draws = only(*GEOMETRY, elastic_amplitude=0.1).draw(8, 101, 101, generator(7))
