@@ -98,6 +98,10 @@ class Files:
         shares = ahead(lambda index: float((pictures.read_mask(self.masks[index]) > 0).mean()), len(self))
         return torch.tensor(list(shares), dtype=torch.float64)
 
+    def most_common_size(self) -> tuple[int, int]:
+        """Height and width of most images. Reads their headers only."""
+        return Counter(pictures.size(path) for path in self.images).most_common(1)[0][0]
+
     def histogram(self) -> Counter[int]:
         """Mask values as stored -> number of pixels. Reads every mask."""
         return labels.totals(ahead(lambda index: labels.histogram(pictures.read_mask(self.masks[index])), len(self)))

@@ -58,6 +58,12 @@ def read_mask(path: Path) -> np.ndarray:
     return mask
 
 
+def size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels, by the file's header. Raises BadInput."""
+    with opened(path) as image:
+        return image.height, image.width
+
+
 def opened(path: Path) -> Image.Image:
     try:
         return Image.open(path)

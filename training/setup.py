@@ -40,6 +40,7 @@ class Job:
     framing: Framing
     train: Tiles | Files
     validation: Tiles | Files
+    native_size: tuple[int, int]  # pixels, height and width of most training images
 
     def feed(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """Training images and label maps of batches of indices, on the device."""
@@ -75,6 +76,7 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | tuple[Files, Files] | No
         framing=framing.build(**framing_settings(config, train)),
         train=placed(train, fabric.device),
         validation=placed(validation, fabric.device),
+        native_size=train.size if isinstance(train, Tiles) else train.most_common_size(),
     )
 
 

@@ -74,6 +74,7 @@ def checkpoint_details(job: Job, done: Progress, identity: dict[str, str]) -> di
     return {
         "config": asdict(job.config) | identity,
         "framing": framing_settings(job.config, job.train),
+        "native_size": job.native_size,
         "epoch": done.epoch - 1,
         "scores": done.history[-1],
     }
