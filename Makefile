@@ -21,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test train swa predict ensemble mosaics submit all plan bench prune verify find-lr missing FORCE
+.PHONY: help demo demo-carvana demo-tiles lessons test train swa predict ensemble mosaics submit all plan bench prune verify find-lr missing FORCE
 
 RUNS := $(or $(SALTWORKS_RUNS),runs)
 R := $(RUNS)/$(RUN)
@@ -73,6 +73,48 @@ demo: $(SETUP) ## the whole chain on a synthetic competition, in minutes
 
 $(RUNS)/demo/data/train.csv: | $(SETUP)
 	$(PYTHON) -m datasets.synthetic --data=$(RUNS)/demo/data
+
+# One model each on imagined photographs and land, from nothing to scores and pictures.
+C := $(RUNS)/demo-carvana
+T := $(RUNS)/demo-tiles
+
+demo-carvana: $(SETUP) ## cars on a turntable (Carvana's layout): train, average, validate with pictures
+	@test -f $(C)/data/synthetic.txt || $(PYTHON) -m datasets.synthetic_cars --data=$(C)/data
+	$(MAKE) --no-print-directory RUN=demo-carvana DATA=$(C)/data PRESET=carvana-demo NUM_FOLDS=5 FOLDS=0 VARIANT=resize ARGS= train
+	$(MAKE) --no-print-directory RUN=demo-carvana DATA=$(C)/data FOLDS=0 VARIANT=resize ARGS= swa
+	$(PYTHON) -m inference.validate --checkpoint=$(C)/resize/fold0/swa.pt --plots=True --out=$(C)/validation
+
+demo-tiles: $(SETUP) ## land with three labels and near infrared: train with two validation sets, average, validate
+	@test -f $(T)/data/synthetic.txt || $(PYTHON) -m datasets.synthetic_satellite --data=$(T)/data
+	$(MAKE) --no-print-directory RUN=demo-tiles DATA=$(T)/data PRESET=tiles-demo FOLDS=0 VARIANT=resize train \
+		ARGS='--labels="1 2 5" --extra=nir --more_validation=$(T)/data/winter/val --validate_more_every=3'
+	$(MAKE) --no-print-directory RUN=demo-tiles DATA=$(T)/data FOLDS=0 VARIANT=resize ARGS= swa
+	$(PYTHON) -m inference.validate --checkpoint=$(T)/resize/fold0/swa.pt --plots=True --masks=True --out=$(T)/validation
+	$(PYTHON) -m inference.validate --checkpoint=$(T)/resize/fold0/swa.pt --data=$(T)/data/winter/val --out=$(T)/winter
+
+# The same small net with one choice changed at a time: runs/lessons-NAME. By default on imagined tiles.
+LESSONS := ce dice focal combo ours no-norm no-augmentation
+LESSON_TILES ?= 300
+LESSON_EPOCHS ?= 8
+LESSON_DATA := $(if $(filter command% environment%,$(origin DATA)),$(DATA),$(RUNS)/lessons/data)
+LESSON_ce := --loss=ce
+LESSON_dice := --loss=dice
+LESSON_focal := --loss=focal
+LESSON_combo := --loss=combo
+LESSON_ours := --loss=lovasz+0.5ce
+LESSON_no-norm := --norm=False
+LESSON_no-augmentation := --augmentation=none
+
+lessons: $(LESSONS:%=$(RUNS)/lessons-%/pad/fold0/final.pt) ## what losses, batch norm and augmentation are worth (LESSON_TILES, LESSON_EPOCHS)
+	$(PYTHON) -m postprocess.curves --runs="lessons-ce lessons-dice lessons-focal lessons-combo lessons-ours" --out=$(RUNS)/lessons/losses.png
+	$(PYTHON) -m postprocess.curves --runs="lessons-combo lessons-no-norm lessons-no-augmentation" --out=$(RUNS)/lessons/ablations.png
+
+$(RUNS)/lessons/data/layout.csv: | $(SETUP)
+	$(PYTHON) -m datasets.synthetic --data=$(@D) --num_train=$$(($(LESSON_TILES) * 10 / 9)) --num_test=20
+
+$(LESSONS:%=$(RUNS)/lessons-%/pad/fold0/final.pt): $(RUNS)/lessons-%/pad/fold0/final.pt: | $(SETUP) $(if $(filter $(RUNS)/%,$(LESSON_DATA)),$(RUNS)/lessons/data/layout.csv)
+	@test -f $(RUNS)/lessons-$*/folds.csv || $(PYTHON) -m datasets.folds --run=lessons-$* --data="$(LESSON_DATA)"
+	$(PYTHON) -m training.train residual-unet --run=lessons-$* --data="$(LESSON_DATA)" --epochs=$(LESSON_EPOCHS) --limit_tiles=$(LESSON_TILES) $(LESSON_$*)
 
 test: $(SETUP) ## lint and tests: CPU only, offline
 	$(PYTHON) -m ruff check .

@@ -8,10 +8,7 @@ masks are empty (8-bit files; the others 16-bit 0 / 65535), a tile wholly inside
 is full, and a few tiles are of one grey value. The same seed gives the same bytes (with the same library versions).
 """
 
-import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from numpy.random import Generator
 import command
 from command import BadInput
 from datasets import geology, rle
+from datasets.newfolder import new_folder
 
 EMPTY_SHARE = 0.39  # of the masks
 UNIFORM_SHARE = 0.02  # of the tiles
@@ -70,7 +68,7 @@ def write_competition(data: Path | str, num_train: int, num_test: int, seed: int
     rng = np.random.default_rng(seed)
     table = pd.DataFrame({"id": random_ids(rng, num_train + num_test)})
     table["train"] = rng.permutation(np.arange(len(table)) < num_train)
-    with new_folder(Path(data)) as folder:
+    with new_folder(Path(data), CONTENT, LAYOUT) as folder:
         for kaggle in ("train/images", "train/masks", "test/images"):
             (folder / kaggle).mkdir(parents=True)
         parts, start = [], 0
@@ -163,36 +161,6 @@ def write_tables(folder: Path, table: pd.DataFrame) -> None:
     }
     for name, columns in files.items():
         columns.to_csv(folder / name, index=False, lineterminator="\n")
-
-
-@contextmanager
-def new_folder(data: Path) -> Iterator[Path]:
-    """A temporary folder beside `data`, put in its place when the block ends and removed when it fails."""
-    data = data.resolve()
-    check_replaceable(data)
-    temporary, old = (data.with_name(f".{data.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
-    try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        if data.exists():
-            data.rename(old)
-        temporary.rename(data)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if old.exists() and not data.exists():
-            old.rename(data)
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def check_replaceable(data: Path) -> None:
-    """Raise BadInput unless `data` is absent, an empty folder or what this command made."""
-    if not data.exists():
-        return
-    if not data.is_dir():
-        raise BadInput(f"{data} is a file, expected a folder to make: name another one")
-    names = {path.name for path in data.iterdir()}
-    if names and (LAYOUT not in names or names - CONTENT):
-        raise BadInput(f"{data} holds files that this command did not make: name another folder or empty this one")
 
 
 if __name__ == "__main__":

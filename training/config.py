@@ -1,7 +1,9 @@
 """What a training run is: every option with its default, and the named presets."""
 
+import re
 from dataclasses import dataclass, fields, replace
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -20,9 +22,18 @@ from training.schedules import SCHEDULES
 OPTIMIZERS = {
     "adamw": partial(torch.optim.AdamW, fused=True),
     "adam": partial(torch.optim.Adam, fused=True),
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "adamax": torch.optim.Adamax,
+    "adagrad": torch.optim.Adagrad,
+    "adadelta": torch.optim.Adadelta,
+    "rmsprop": torch.optim.RMSprop,
     "muon": Muon,
-    "sgd": partial(torch.optim.SGD, momentum=0.9, fused=True),
+    "sgd": partial(torch.optim.SGD, fused=True),
 }
+WITH_MOMENTUM = ("sgd", "rmsprop")  # the optimisers that take --momentum
+LONGER = ("constant", "noam", "plateau", "milestones")  # schedules that do not depend on how many epochs there will be
+SCORES = ("loss", "metric", "accuracy", "iou", "dice", "micro_iou")  # of validation, see training/evaluate.py
 NORMALISE = ("imagenet", "data")
 NET_OPTIONS = {  # the fields below that go to each net
     "saltnet": ("encoder",),
@@ -68,7 +79,9 @@ class Config:
     loss_over: str = "batch"  # what losses of regions sum over: the batch, or each image
     augmentation: str = "saltnet"  # saltnet, seismic; none, safe, light, medium, hard: see datasets/augment.py
     cutout: bool = True  # False leaves cutout out of the augmentation
-    optimizer: str = "adamw"  # adamw, adam, muon or sgd
+    optimizer: str = "adamw"  # adamw, adam, nadam, radam, adamax, adagrad, adadelta, rmsprop, muon or sgd
+    momentum: float = 0.9  # of sgd and rmsprop
+    nesterov: bool = False  # of sgd
     lr: float = 5e-4  # peak learning rate
     weight_decay: float = 1e-4  # decoupled for adamw; of every parameter
     schedule: str = "noam"  # noam, constant, plateau, step, milestones, cosine, clr or onecycle
@@ -77,6 +90,11 @@ class Config:
     patience: int = 15  # epochs without a better validation loss before `plateau` divides the rate by ten
     drop_mask_threshold: int = 0  # leave out training tiles with 1..N salt pixels
     limit_tiles: int = 0  # train and validate on the first N tiles of each side of the fold; 0 = all
+
+    # validation
+    best: str = "loss metric accuracy"  # scores whose best epochs are kept, of these and iou, dice, micro_iou
+    more_validation: str = ""  # folders of further labelled images, scored as well, none of them decides; as in "a b"
+    validate_more_every: int = 1  # epochs
 
     # machine
     device: str = "auto"  # auto, cpu, cuda or mps
@@ -93,13 +111,24 @@ class Config:
         choose("normalise", self.normalise, NORMALISE)
         labels.parse(self.labels)
         losses.parse(self.loss)
+        for name in self.best.split():
+            choose("best", name, SCORES)
+        if not self.best.split():
+            raise BadInput(f"--best is empty: name one or more of {', '.join(SCORES)}")
+        names = [name_of(folder) for folder in self.more_validation.split()]
+        if len(set(names)) < len(names) or "validation" in names:
+            raise BadInput(f"--more_validation={self.more_validation} has folders of one name: give each its own")
+        if self.nesterov and (self.optimizer != "sgd" or not self.momentum > 0):
+            raise BadInput("--nesterov goes with --optimizer=sgd and a --momentum above 0")
+        if not 0 <= self.momentum < 1:
+            raise BadInput(f"--momentum={self.momentum} is not from 0 to below 1: 0.9 is usual")
         choose("loss_over", self.loss_over, OVER)
         choose("augmentation", self.augmentation, AUGMENTATIONS)
         choose("optimizer", self.optimizer, OPTIMIZERS)
         choose("schedule", self.schedule, SCHEDULES)
         choose("precision", self.precision, ("auto", *PRECISIONS))
         choose("device", self.device, DEVICES)
-        for name in ("epochs", "batch", "accumulate", "cycles", "patience"):
+        for name in ("epochs", "batch", "accumulate", "cycles", "patience", "validate_more_every"):
             at_least(name, getattr(self, name), 1)
         at_least("width", self.width, 8)
         at_least("workers", self.workers, -1)
@@ -123,6 +152,13 @@ class Config:
             raise BadInput("--compile and --recompute exclude each other: leave one of them out")
         if not all(word.isdigit() for word in self.milestones.split()):
             raise BadInput(f"--milestones={self.milestones!r} is not a list of epochs: write for example '100 200'")
+
+    @property
+    def optimizer_arguments(self) -> dict[str, object]:
+        found = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.optimizer in WITH_MOMENTUM:
+            found["momentum"] = self.momentum
+        return found | ({"nesterov": True} if self.nesterov else {})
 
     @property
     def chosen_labels(self) -> Labels:
@@ -158,12 +194,72 @@ DEMO = {
     "lr": 3e-3,
     "threads": 1,  # nets this small gain nothing from a second one; `make demo` trains several models at once
 }
+# Of any images: carvana for photographs with one object, tiles for land with labels; their demo sizes train from
+# scratch in minutes. unet and residual-unet are small nets to compare losses and other choices by.
+CARVANA = {
+    "net": "smp",
+    "decoder": "unet",
+    "encoder": "resnet34",
+    "variant": "resize",
+    "image_size": 1024,
+    "epochs": 7,
+    "batch": 4,
+    "accumulate": 4,
+    "loss": "jaccard+ce",
+    "augmentation": "medium",
+    "optimizer": "adam",
+    "lr": 1e-3,
+    "weight_decay": 0.0,
+    "schedule": "cosine",
+    "best": "loss dice",
+}
+CARVANA_DEMO = {"image_size": 128, "encoder": "resnet18", "weights": "none", "epochs": 5, "batch": 8, "accumulate": 1}
+TILES = CARVANA | {
+    "decoder": "deeplabv3plus",
+    "encoder": "efficientnet-b0",
+    "image_size": 512,
+    "epochs": 50,
+    "batch": 6,
+    "accumulate": 1,
+    "loss": "dice+ce",
+    "augmentation": "hard",
+    "normalise": "data",
+    "best": "loss iou",
+}
+TILES_DEMO = {"image_size": 128, "weights": "none", "epochs": 12, "batch": 8, "augmentation": "light"}
+UNET = {
+    "net": "unet",
+    "weights": "none",
+    "variant": "resize",
+    "epochs": 30,
+    "batch": 16,
+    "loss": "combo",
+    "augmentation": "seismic",
+    "optimizer": "adam",
+    "lr": 1e-3,
+    "weight_decay": 0.0,
+    "schedule": "plateau",
+    "patience": 3,
+}
+RESIDUAL_UNET = UNET | {"net": "residual-unet", "width": 16, "variant": "pad", "image_size": 101}  # the tile's own size
 PRESETS = {
     "saltnet": Config,
     "fast": partial(Config, **FAST),
     "hour": partial(Config, **FAST | HOUR),
     "demo": partial(Config, **FAST | DEMO),
+    "unet": partial(Config, **UNET),
+    "residual-unet": partial(Config, **RESIDUAL_UNET),
+    "carvana": partial(Config, **CARVANA),
+    "carvana-demo": partial(Config, **CARVANA | CARVANA_DEMO),
+    "tiles": partial(Config, **TILES),
+    "tiles-demo": partial(Config, **TILES | TILES_DEMO),
 }
+
+
+def name_of(folder: str) -> str:
+    """What a further validation set is called in metrics.csv: its folder's name, or the one above for a folder val."""
+    parts = [part for part in Path(folder).parts if part != "val"]
+    return re.sub(r"\W+", "_", parts[-1] if parts else folder)
 
 
 def resolve(config: Config) -> Config:

@@ -23,10 +23,9 @@ from datasets import png, salt
 from nets.recompute import recompute
 from training import state
 from training.config import PRESETS, Config, resolve
-from training.state import BEST
 
 FLOAT = 4  # bytes of a float32
-MOMENTS = {"adamw": 2, "adam": 2, "muon": 1, "sgd": 1}  # the optimiser's tensors beside each weight
+MOMENTS = {"muon": 1, "sgd": 1, "adagrad": 1}  # the optimiser's tensors beside each weight; 2 of others
 LIBRARIES = 0.6e9  # bytes: Python, torch and the decoded tiles
 WEIGHT_FILES = 3  # latest, final, swa; and three best ones per cycle
 PROBABILITY = 2  # bytes of a stored probability
@@ -105,7 +104,7 @@ def name_of(config: Config) -> str:
 def needed_disk(config: Config, parameters: int) -> float:
     """Bytes that one model leaves: checkpoints, the optimiser's state in latest.pt, probabilities of all tiles."""
     cycles = config.cycles if config.schedule == "clr" else 1
-    weights = parameters * FLOAT * (WEIGHT_FILES + len(BEST) * cycles + MOMENTS[config.optimizer])
+    weights = parameters * FLOAT * (WEIGHT_FILES + len(config.best.split()) * cycles + MOMENTS.get(config.optimizer, 2))
     images = [path for part in ("train", "test") for path in Path(config.data, part, "images").glob("*.png")]
     return weights + len(images) * pixels(images[:1]) * PROBABILITY
 
@@ -141,7 +140,7 @@ def saved_bytes(net: nn.Module, images: torch.Tensor) -> int:
 def needed_memory(config: Config, parameters: int, activations: int) -> float:
     """Bytes at the peak of a training step: weights, gradients, moments, saved activations, libraries."""
     half = 0.6 if config.precision in ("bf16", "fp16") else 1.0  # autocast keeps some in float32
-    weights = parameters * FLOAT * (2 + MOMENTS[config.optimizer])
+    weights = parameters * FLOAT * (2 + MOMENTS.get(config.optimizer, 2))
     return weights + activations * half * config.batch + LIBRARIES
 
 

@@ -22,7 +22,7 @@ from datasets.salt import Tiles
 from nets.device import fabric as make_fabric
 from nets.device import num_cores
 from nets.recompute import recompute
-from training.config import OPTIMIZERS, Config
+from training.config import OPTIMIZERS, Config, name_of
 from training.feed import Batch, feed
 
 
@@ -40,6 +40,7 @@ class Job:
     framing: Framing
     train: Tiles | Files
     validation: Tiles | Files
+    more: dict[str, Tiles | Files]  # further validation sets by name
     native_size: tuple[int, int]  # pixels, height and width of most training images
 
     def feed(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
@@ -57,7 +58,7 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | tuple[Files, Files] | No
     train, validation = data or load_fold(config)
     net = build_net(config, train).to(memory_format=torch.channels_last)
     # Decay applies to every parameter, as in the recipe.
-    optimizer = OPTIMIZERS[config.optimizer](net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = OPTIMIZERS[config.optimizer](net.parameters(), **config.optimizer_arguments)
     if config.recompute:
         refuse_lost_randomness(fabric.device)
         recompute(net.blocks)
@@ -76,6 +77,7 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | tuple[Files, Files] | No
         framing=framing.build(**framing_settings(config, train)),
         train=placed(train, fabric.device),
         validation=placed(validation, fabric.device),
+        more=more_validation(config, train),
         native_size=train.size if isinstance(train, Tiles) else train.most_common_size(),
     )
 
@@ -109,6 +111,19 @@ def load_fold(config: Config) -> tuple[Tiles, Tiles] | tuple[Files, Files]:
     if not len(train):
         raise BadInput(f"fold {config.fold} has no training tile left: lower --drop_mask_threshold")
     return limit(train, config.limit_tiles), limit(validation, config.limit_tiles)
+
+
+def more_validation(config: Config, train: Tiles | Files) -> dict[str, Tiles | Files]:
+    """All labelled images of each further folder."""
+    found = {}
+    for folder in config.more_validation.split():
+        source = layouts.load_labelled(folder, config.chosen_labels, config.extra.split())
+        if source.channels != train.channels:
+            raise BadInput(
+                f"{folder} has images of {source.channels} channels, --data of {train.channels}: leave it out"
+            )
+        found[name_of(folder)] = limit(source, config.limit_tiles)
+    return found
 
 
 def framing_settings(config: Config, tiles: Tiles | Files) -> dict[str, object]:

@@ -13,9 +13,6 @@ from training.config import Config, differences
 from training.schedules import cycle_of
 from training.setup import Job, framing_settings
 
-# the scores whose best epoch is kept, and the sign that makes higher better
-BEST = {"loss": -1, "metric": 1, "accuracy": 1}
-
 Rows = list[dict[str, float | None]]  # None: not validated
 
 
@@ -87,7 +84,8 @@ def improved(history: Rows, config: Config) -> list[str]:
     cycle = cycle_of(config, len(history) - 1)
     rows = [row for epoch, row in enumerate(history) if cycle_of(config, epoch) == cycle]
     rows = [row for row in rows if row["validation_loss"] is not None]
-    scores = {name: [sign * row[f"validation_{name}"] for row in rows] for name, sign in BEST.items()}
+    sign = {"loss": -1}  # that makes higher better
+    scores = {name: [sign.get(name, 1) * row[f"validation_{name}"] for row in rows] for name in config.best.split()}
     return [name for name, values in scores.items() if all(values[-1] > value for value in values[:-1])]
 
 

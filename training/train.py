@@ -70,8 +70,9 @@ def run_epochs(job: Job, folder: Path, identity: dict[str, str]) -> None:
             rate, training = train_epoch(job, done, bar)
             trained = time.perf_counter()
             validation = None if is_coarse(job.config, done.epoch) else scores(job)
+            more = more_scores(job, done.epoch)
             done.times.append({"epoch": done.epoch} | timing(started, trained, len(job.train)))
-            done.history.append(row(done.epoch, rate, training, validation))
+            done.history.append(row(done.epoch, rate, training, validation) | more)
             refuse_nan(done.history[-1])
             report(job, done, bar, events)  # flushed before latest.pt says that the epoch is done
             state.save_epoch(job, done, folder, identity)
@@ -106,6 +107,17 @@ def is_coarse(config: Config, epoch: int) -> bool:
 
 def scores(job: Job) -> Scores:
     return evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
+
+
+def more_scores(job: Job, epoch: int) -> dict[str, float | None]:
+    """Columns NAME_SCORE of the further validation sets, None in epochs that leave them out."""
+    config = job.config
+    left_out = is_coarse(config, epoch) or ((epoch + 1) % config.validate_more_every and epoch + 1 < config.epochs)
+    found = {}
+    for name, source in job.more.items():
+        of_set = None if left_out else evaluate(job.model, job.framing, job.loss, source, config.batch)
+        found |= {f"{name}_{score}": of_set and getattr(of_set, score) for score in Scores._fields}
+    return found
 
 
 def train_step(
