@@ -13,6 +13,8 @@ FOLD      ?=
 FOLDS     ?= $(FOLD)
 VARIANT   ?=
 ARGS      ?=
+IMAGES    ?=
+CHECKPOINT ?=
 PYTHON    ?= .venv/bin/python
 
 ifneq ($(words $(RUN)),1)
@@ -146,7 +148,12 @@ swa: missing $(MODELS:%=$(R)/%/swa.pt) ## average each model's best checkpoints
 $(MODELS:%=$(R)/%/swa.pt): %/swa.pt: %/final.pt $(call again,swa)
 	$(PYTHON) -m training.swa $(model) $(call args,swa)
 
-predict: missing $(MODELS:%=$(R)/%/test.csv) ## probabilities of held-out and test tiles, flips averaged
+ifneq ($(IMAGES),)
+predict: $(SETUP) # IMAGES=FOLDER_OR_FILE CHECKPOINT=FILE: any images, no labels needed
+	$(PYTHON) -m inference.segment --checkpoint="$(CHECKPOINT)" --images="$(IMAGES)" $(ARGS)
+else
+predict: missing $(MODELS:%=$(R)/%/test.csv) ## probabilities of held-out and test tiles; or of any IMAGES=... by CHECKPOINT=...
+endif
 
 $(MODELS:%=$(R)/%/test.csv): %/test.csv: %/swa.pt $(call again,predict)
 	$(PYTHON) -m inference.predict $(model) $(call args,predict)

@@ -19,7 +19,7 @@ import command
 import nets
 import runfolder
 from command import BadInput, at_least, choose
-from datasets import folds, framing, mosaic, predictions, salt
+from datasets import folds, framing, layouts, mosaic, predictions, salt
 from datasets.framing import Framing
 from datasets.salt import Tiles
 from inference import windows
@@ -85,6 +85,11 @@ def tell_windows(path: Path, mosaics: str) -> None:
 
 def held_out(options: Options) -> Tiles:
     """The labelled tiles that the model never saw."""
+    if layouts.layout_of(options.data) != "salt":
+        raise BadInput(
+            f"--data={options.data} is no salt competition: use inference.validate for labelled images, or "
+            "`make predict IMAGES=... CHECKPOINT=...` for any"
+        )
     tiles = salt.load_train(options.data)
     table = folds.read(runfolder.folds_file(options.run), tiles.names)
     return tiles.select(folds.members(table, options.fold)[1])
