@@ -7,8 +7,10 @@
 
 cut: rasters of one stem, which lie on each other, DATA/{images, gt, ...} -> OUT/{images, gt, ...}/STEM_ROW_COLUMN:
 squares of `size` pixels every `step` pixels; what is left over at the right and at the bottom gets a last square that
-ends with the raster. filter: keeps the tiles of which the label covers at least a share, in every folder. recolour: all pairs at
-once, so labels can be swapped. copy: for the images of a split, the files of the same stem from DATA's other folders.
+ends with the raster.
+filter: keeps the tiles of which the label covers at least a share, in every folder.
+recolour: all pairs at once, so that labels can be swapped.
+copy: for the images of a split, the files of the same stem from DATA's other folders.
 OUT is new: it appears as a whole, or not at all.
 """
 

@@ -22,8 +22,8 @@ from tqdm import tqdm
 import command
 import runfolder
 from command import BadInput, at_least, choose
-from datasets import files, sections
-from inference import model, panels, rasters
+from datasets import files, panels, sections
+from inference import model, rasters
 from inference.model import Model
 from inference.validate import write_png, write_probabilities
 from losses import metric

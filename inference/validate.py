@@ -24,10 +24,10 @@ from tqdm import tqdm
 import command
 import runfolder
 from command import BadInput, at_least, choose
-from datasets import folds, layouts
+from datasets import folds, layouts, panels
 from datasets.files import Files
 from datasets.salt import Tiles
-from inference import model, panels
+from inference import model
 from inference.model import Model
 from losses import metric, scores
 from losses.scores import OfImages

@@ -12,8 +12,7 @@ from folders import write_tiles
 
 import runfolder
 from command import BadInput
-from datasets import folds
-from inference import panels
+from datasets import folds, panels
 from inference.validate import Options, validate
 from training.config import Config
 from training.train import train
