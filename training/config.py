@@ -276,10 +276,15 @@ AUTO = {"threads": 0, "precision": "auto"}  # what agrees with anything
 
 
 def differences(asked: Config, stored: dict[str, object]) -> list[str]:
-    """Fields in which a stored model is not what is asked for. One that it does not tell of yet had its default."""
+    """Fields in which a stored model is not what is asked for. One that it does not tell of yet had its default.
+
+    More epochs are no difference where the schedule does not depend on their number: training goes on.
+    """
     found = []
     for field in fields(Config):
         want, has = getattr(asked, field.name), stored.get(field.name, field.default)
+        if field.name == "epochs" and asked.schedule in LONGER and want > has:
+            continue
         if field.name not in WHERE and want != has and want != AUTO.get(field.name, has):
             found.append(f"{field.name}: {has!r}, asked {want!r}")
     return found

@@ -39,11 +39,17 @@ def train(config: Config) -> None:
     identity = {"folds": runfolder.checksum(runfolder.folds_file(config.run))}
     state.refuse_other(folder, config, identity)
     if (folder / "final.pt").exists():
-        print(f"{folder}/final.pt is trained already: nothing to do")
-        return
+        if state.stored_config(folder)["epochs"] >= config.epochs:
+            print(f"{folder}/final.pt is trained already: nothing to do")
+            return
+        if not (folder / "latest.pt").exists():
+            raise BadInput(
+                f"{folder}/latest.pt is gone, so training cannot go on: give another RUN and --start=final.pt"
+            )
     job = setup.prepare(adopt(folder, resolve(config)))
     with runfolder.lock(folder):
         state.refuse_other(folder, job.config, identity)  # again: nobody can come between any more
+        (folder / "final.pt").unlink(missing_ok=True)  # of fewer epochs; latest.pt has its weights
         runfolder.write_json(folder / "config.json", asdict(job.config) | identity | runfolder.provenance())
         print(f"{folder}: {describe(job)}", flush=True)
         run_epochs(job, folder, identity)

@@ -1,6 +1,9 @@
 """The same training on images that stay on the disk, with labels and further channels."""
 
+import csv
+import os
 from dataclasses import replace
+from itertools import cycle, product
 from pathlib import Path
 
 import pytest
@@ -11,11 +14,13 @@ from small_run import SMALL, assert_equal_weights, folder_of, other_run
 import nets
 from command import BadInput
 from datasets import folds, layouts
+from datasets.augment import AUGMENTATIONS
+from losses import LOSSES
 from training import setup
-from training.config import Config, resolve
+from training.config import OPTIMIZERS, Config, resolve
 from training.evaluate import evaluate
 from training.swa import Options, swa
-from training.train import train
+from training.train import train, train_step
 
 
 @pytest.fixture
@@ -113,3 +118,80 @@ def test_other_nets_learn_from_files(labelled: Config, net: dict):
     config = replace(labelled, **net, epochs=1, limit_tiles=4)
     train(config)
     assert nets.load(folder_of(config) / "final.pt")[0].arguments["classes"] == 4
+
+
+def test_more_validation_sets_are_columns_and_decide_nothing(labelled: Config, tmp_path: Path):
+    write_tiles(tmp_path / "winter/val", 3, first=30, labels=(1, 2, 5), extra=("nir",))
+    more = replace(
+        labelled, more_validation=str(tmp_path / "winter/val"), validate_more_every=2, epochs=3, best="iou dice"
+    )
+    train(more)
+    with open(folder_of(more) / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["winter_iou"]) for row in rows] == [False, True, True]  # every second, and the last
+    assert sorted(path.name for path in folder_of(more).glob("best-*")) == ["best-dice.pt", "best-iou.pt"]
+    plain = other_run(labelled, "plain")
+    train(plain)
+    assert_equal_weights(folder_of(more) / "best-iou.pt", folder_of(plain) / "best-iou.pt")
+    values = [float(row["validation_iou"]) for row in rows]
+    assert nets.load(folder_of(more) / "best-iou.pt")[1]["epoch"] == values.index(max(values))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"best": "iuo"}, "--best=iuo is not known"),
+        ({"best": ""}, "--best is empty"),
+        ({"more_validation": "a/val a"}, "folders of one name"),
+        ({"nesterov": True}, "--nesterov goes with --optimizer=sgd"),
+        ({"momentum": 1.0}, "--momentum=1.0 is not"),
+        ({"labels": "a"}, "--labels=a is no list"),
+        ({"loss": "dise"}, "--loss=dise is not known"),
+    ],
+)
+def test_bad_options_are_told_before_any_work(bad, message):
+    with pytest.raises(BadInput, match=message):
+        Config(**bad)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimiser_lowers_the_loss(labelled: Config, name: str):
+    rates = {"adadelta": 3.0, "sgd": 0.05, "adagrad": 0.02, "muon": 0.02}
+    config = replace(labelled, optimizer=name, lr=rates.get(name, 3e-3), schedule="constant", augmentation="none")
+    job = setup.prepare(resolve(replace(config, nesterov=name == "sgd", weight_decay=0.0)))
+    group, generator = (torch.arange(4),), torch.Generator().manual_seed(0)
+    job.model.train()
+    losses = [train_step(job, group, job.feed(group), generator, 64)[0].item() for _ in range(12)]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+# Every net with every loss and every augmentation with SALTWORKS_ZOO=all; else each of them at least once.
+NETS = {
+    "fastnet": {"width": 8},
+    "unet": {},
+    "residual-unet": {"width": 8},
+    "smp": {"decoder": "unet", "encoder": "mobilenet_v2"},
+    "saltnet": {"encoder": "resnet18"},
+}
+if os.environ.get("SALTWORKS_ZOO") == "all":
+    PAIRS = list(product(NETS, LOSSES, AUGMENTATIONS))
+else:
+    PAIRS = list(zip(cycle(NETS), LOSSES, cycle(AUGMENTATIONS), strict=False))
+
+
+@pytest.mark.parametrize(("net", "loss", "augmentation"), PAIRS, ids="-".join)
+def test_every_net_learns_by_every_loss(labelled: Config, net: str, loss: str, augmentation: str):
+    """A step moves every part of the net, whatever the labels; half of the losses with one label, half with three."""
+    one = loss == "saltnet" or LOSSES.index(loss) % 2 == 0 or net == "saltnet"
+    labels = {"labels": "5", "other_labels": True} if one else {}
+    config = replace(
+        labelled, net=net, loss=loss, augmentation=augmentation, image_size=32, batch=2, **NETS[net], **labels
+    )
+    job = setup.prepare(resolve(config))
+    before = {name: value.detach().clone() for name, value in job.net.named_parameters()}
+    group = (torch.arange(2),)
+    job.model.train()
+    values = train_step(job, group, job.feed(group), torch.Generator().manual_seed(0), 32)
+    assert values.isfinite().all()
+    moved = [not torch.equal(value, before[name]) for name, value in job.net.named_parameters()]
+    assert sum(moved) > 0.6 * len(moved)

@@ -387,3 +387,31 @@ def test_a_fold_out_of_range_is_refused(small: Config):
     with pytest.raises(BadInput, match=r"got fold 3, expected one of 0\.\.2"):
         train(replace(small, fold=3))
     assert not folder_of(replace(small, fold=3)).exists()
+
+
+def test_more_epochs_go_on_exactly_where_the_schedule_allows(small: Config):
+    short = replace(small, schedule="noam", epochs=2)
+    train(short)
+    train(replace(short, epochs=3))
+    whole = other_run(replace(short, epochs=3), "whole")
+    train(whole)
+    assert_equal_weights(folder_of(short) / "final.pt", folder_of(whole) / "final.pt")
+    assert nets.load(folder_of(short) / "final.pt")[1]["config"]["epochs"] == 3
+    with pytest.raises(BadInput, match="epochs: 3, asked 2"):
+        train(short)
+
+
+def test_more_epochs_of_a_schedule_that_ends_are_refused(small: Config):
+    short = replace(small, schedule="onecycle", epochs=2)
+    train(short)
+    with pytest.raises(BadInput, match="epochs: 2, asked 3"):
+        train(replace(short, epochs=3))
+
+
+def test_more_epochs_need_the_last_state(small: Config):
+    short = replace(small, schedule="constant", epochs=1)
+    train(short)
+    (folder_of(short) / "latest.pt").unlink()
+    with pytest.raises(BadInput, match=r"latest\.pt is gone"):
+        train(replace(short, epochs=2))
+    assert (folder_of(short) / "final.pt").exists()
