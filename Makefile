@@ -121,7 +121,7 @@ $(LESSONS:%=$(RUNS)/lessons-%/pad/fold0/final.pt): $(RUNS)/lessons-%/pad/fold0/f
 test: $(SETUP) ## lint and tests: CPU only, offline
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
-	$(PYTHON) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
 
 # ---------------------------------------------------------------------------- the stages
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from command import BadInput
 from datasets.augment import moved
 from datasets.files import Files
 from datasets.framing import Framing
@@ -48,5 +49,8 @@ def feed(
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # torch's own would move on, and dropout with it
     )
-    for images, masks in loader:
-        yield images.to(device, non_blocking=True), masks.to(device, non_blocking=True)
+    try:
+        for images, masks in loader:
+            yield images.to(device, non_blocking=True), masks.to(device, non_blocking=True)
+    except BadInput as error:  # of a worker: with its traceback before the message
+        raise BadInput(str(error).strip().splitlines()[-1].removeprefix("command.BadInput: ")) from None

@@ -61,6 +61,8 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | tuple[Files, Files] | No
     optimizer = OPTIMIZERS[config.optimizer](net.parameters(), **config.optimizer_arguments)
     if config.recompute:
         refuse_lost_randomness(fabric.device)
+        if not net.blocks:
+            raise BadInput(f"--recompute does nothing for --net={config.net}: leave it out, or take a smaller --batch")
         recompute(net.blocks)
     if config.compile:
         refuse_missing_compiler(fabric.device)

@@ -100,9 +100,19 @@ def test_what_does_not_go_together_is_refused(labelled: Config):
         ({"drop_mask_threshold": 5}, "for tiles in memory"),
         ({"labels": "1 2"}, "expected 0 and 1 2"),
         ({"extra": "ir"}, "ir is not a folder"),
+        ({"net": "smp", "encoder": "mobilenet_v2", "recompute": True}, "--recompute does nothing for --net=smp"),
     ):
         with pytest.raises(BadInput, match=message):
             train(replace(labelled, **changes))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_one_sentence_whoever_reads_it(labelled: Config, workers: int):
+    (Path(labelled.data) / "train/gt/tile 3.png").write_bytes(b"damaged")
+    with pytest.raises(BadInput) as error:
+        train(replace(labelled, workers=workers))
+    assert str(error.value).endswith("it is damaged or of another kind")
+    assert str(error.value).startswith(labelled.data) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
