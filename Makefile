@@ -112,7 +112,7 @@ lessons: $(LESSONS:%=$(RUNS)/lessons-%/pad/fold0/final.pt) ## what losses, batch
 	$(PYTHON) -m postprocess.curves --runs="lessons-combo lessons-no-norm lessons-no-augmentation" --out=$(RUNS)/lessons/ablations.png
 
 $(RUNS)/lessons/data/layout.csv: | $(SETUP)
-	$(PYTHON) -m datasets.synthetic --data=$(@D) --num_train=$$(($(LESSON_TILES) * 10 / 9)) --num_test=20
+	$(PYTHON) -m datasets.synthetic --data=$(@D) --num_train=$$(($(LESSON_TILES)*10/9)) --num_test=20
 
 $(LESSONS:%=$(RUNS)/lessons-%/pad/fold0/final.pt): $(RUNS)/lessons-%/pad/fold0/final.pt: | $(SETUP) $(if $(filter $(RUNS)/%,$(LESSON_DATA)),$(RUNS)/lessons/data/layout.csv)
 	@test -f $(RUNS)/lessons-$*/folds.csv || $(PYTHON) -m datasets.folds --run=lessons-$* --data="$(LESSON_DATA)"
@@ -140,7 +140,7 @@ find-lr: $(R)/folds.csv | $(SETUP) ## the loss over rising learning rates, as CS
 
 train: $(GRID:%=$(R)/%/final.pt) ## train FOLD=0 (or FOLDS="0 1", or all) in VARIANT=pad (or resize, or both)
 
-$(MODELS:%=$(R)/%/final.pt): %/final.pt: | $(SETUP) $(R)/folds.csv $(PLAN)
+$(MODELS:%=$(R)/%/final.pt): %/final.pt: $(call again,train) | $(SETUP) $(R)/folds.csv $(PLAN)
 	$(PYTHON) -m training.train $(PRESET) $(model) $(call args,train all)
 
 swa: missing $(MODELS:%=$(R)/%/swa.pt) ## average each model's best checkpoints

@@ -81,10 +81,13 @@ class Files:
             )
         return mask
 
-    def pieces(self, count: int) -> Iterator[Tiles]:
-        """All images in their order, as Tiles of at most `count` that follow each other and have one size and depth."""
+    def pieces(self, count: int, num_ahead: int = 8) -> Iterator[Tiles]:
+        """All images in their order, as Tiles of at most `count` that follow each other and have one size and depth.
+
+        `num_ahead` images are read in advance: few for large ones.
+        """
         waiting: list[Tiles] = []
-        for tile in ahead(self.read, len(self)):
+        for tile in ahead(self.read, len(self), num_ahead):
             if waiting and (len(waiting) == count or kind(tile) != kind(waiting[0])):
                 yield joined(waiting)
                 waiting = []
@@ -98,9 +101,11 @@ class Files:
         shares = ahead(lambda index: float((pictures.read_mask(self.masks[index]) > 0).mean()), len(self))
         return torch.tensor(list(shares), dtype=torch.float64)
 
-    def most_common_size(self) -> tuple[int, int]:
-        """Height and width of most images. Reads their headers only."""
-        return Counter(pictures.size(path) for path in self.images).most_common(1)[0][0]
+    def sizes(self) -> dict[tuple[int, int], Path]:
+        """Each height and width that there is, the most common first, with one of its images. Reads headers only."""
+        all_sizes = [pictures.size(path) for path in self.images]
+        of_size = dict(zip(all_sizes, self.images, strict=True))
+        return {size: of_size[size] for size, _ in Counter(all_sizes).most_common()}
 
     def histogram(self) -> Counter[int]:
         """Mask values as stored -> number of pixels. Reads every mask."""
@@ -171,9 +176,10 @@ def open_images(source: Path | str, extra: Sequence[str] = ()) -> Files:
         images = {source.stem: source}
     else:
         images = pictures.by_stem(source / IMAGES if (source / IMAGES).is_dir() else source)
-    channels = [pictures.by_stem(source / name) for name in extra]
+    beside = source.parent.parent if source.is_file() else source
+    channels = [pictures.by_stem(beside / name) for name in extra]
     for name, found in zip(extra, channels, strict=True):
-        refuse_missing(source / name, images, found)
+        refuse_missing(beside / name, images, found)
     names = list(images)
     extras = [tuple(channel[name] for channel in channels) for name in names]
     return Files(names, list(images.values()), extras, None, Labels(), names, [False] * len(names))
@@ -218,13 +224,13 @@ def joined(tiles: list[Tiles]) -> Tiles:
     return replace(tiles[0], names=names, images=images, masks=masks, depths=torch.full((len(tiles),), torch.nan))
 
 
-def ahead(function, count: int) -> Iterator:
+def ahead(function, count: int, num_ahead: int = 8) -> Iterator:
     """function(0), function(1), ... in order, a few computed ahead by threads (decoding frees Python's lock)."""
     with ThreadPoolExecutor(THREADS) as pool:
         waiting = []
         for index in range(count):
             waiting.append(pool.submit(partial(function, index)))
-            if len(waiting) > 2 * THREADS:
+            if len(waiting) > num_ahead:
                 yield waiting.pop(0).result()
         while waiting:
             yield waiting.pop(0).result()

@@ -24,6 +24,7 @@ from datasets.files import Files
 from datasets.salt import Tiles
 
 COLUMNS = ("id", "fold")
+HISTOGRAM = "labels.json"  # beside folds.csv: pixels of each value in the masks of files
 SCHEMES = ("random", "mosaic")
 NUM_STRATA = 11  # empty tiles, and tenths of coverage
 
@@ -142,6 +143,10 @@ def write(options: Options) -> None:
         folds = split_files(tiles, options.num_folds, options.seed)
     else:
         folds = split(tiles.coverage, tiles.names, options.num_folds, options.seed)
+    if isinstance(tiles, Files):
+        told = {str(value): count for value, count in tiles.histogram().most_common()}
+        runfolder.write_json(path.with_name(HISTOGRAM), told)
+        print("mask values:", ", ".join(f"{value} ({count:,} pixels)" for value, count in list(told.items())[:8]))
     if path.exists():
         if not read(path, tiles.names).equals(folds):
             raise BadInput(

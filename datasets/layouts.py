@@ -43,7 +43,7 @@ def load_labelled(data: Path | str, labels: Labels = BINARY, extra: Sequence[str
 def statistics(source: Tiles | Files) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel in 0..1, over all pixels of all images. Reads every image."""
     total, pixels = torch.zeros(2, source.channels, dtype=torch.float64), 0
-    for piece in source.pieces(64):
+    for piece in source.pieces(1):
         values = piece.batch(range(len(piece)), source.channels).transpose(0, 1).flatten(1).double()
         total += torch.stack([values.sum(1), values.square().sum(1)])
         pixels += values.shape[1]

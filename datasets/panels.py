@@ -21,22 +21,26 @@ COLOURS = np.array(
 )
 HIT, FALSE, MISSED = (235, 235, 235), (213, 94, 0), (0, 114, 178)  # told apart by the colour-blind too (Okabe & Ito)
 GAP = 6  # pixels between panels
+DARK = 0.25  # largest value of an image that is stretched to be seen
 
 
 def side_by_side(
     image: np.ndarray, probability: np.ndarray, predicted: np.ndarray, truth: np.ndarray | None
 ) -> np.ndarray:
     """RGB (H, W', 3): image (C, H, W) in 0..1, probability (K, H, W), label maps (H, W); errors if there is a truth."""
-    panels = [picture(image), shaded(probability), coloured(predicted)]
+    single = len(probability) == 1
+    panels = [picture(image), shaded(probability), coloured(predicted, single)]
     if truth is not None:
-        panels += [coloured(truth), errors(predicted, truth)]
+        panels += [coloured(truth, single), errors(predicted, truth)]
     gap = np.full((image.shape[1], GAP, 3), 255, np.uint8)
     return np.concatenate([part for panel in panels for part in (panel, gap)][:-1], axis=1)
 
 
 def picture(image: np.ndarray) -> np.ndarray:
-    """(C, H, W) in 0..1 -> RGB (H, W, 3) uint8, of the first three channels."""
-    return np.rint(255 * image[:3].transpose(1, 2, 0).clip(0, 1)).astype(np.uint8)
+    """(C, H, W) in 0..1 -> RGB (H, W, 3) uint8, of its first three channels; stretched where it is dark."""
+    largest = image[:3].max(initial=0)
+    scale = 255 / largest if 0 < largest < DARK else 255
+    return np.rint(scale * image[:3].transpose(1, 2, 0).clip(0, 1)).astype(np.uint8)
 
 
 def shaded(probability: np.ndarray) -> np.ndarray:
@@ -47,10 +51,10 @@ def shaded(probability: np.ndarray) -> np.ndarray:
     return np.rint(mixed).clip(0, 255).astype(np.uint8)
 
 
-def coloured(labels: np.ndarray) -> np.ndarray:
-    """Label map (H, W) -> RGB, the background black; a single label white."""
+def coloured(labels: np.ndarray, single: bool) -> np.ndarray:
+    """Label map (H, W) -> RGB, the background black; the label white where there is but a single one."""
     palette = np.concatenate([[(0, 0, 0)], COLOURS[np.arange(255) % len(COLOURS)]]).astype(np.uint8)
-    if labels.max(initial=0) <= 1:
+    if single:
         palette[1] = 255
     return palette[labels]
 

@@ -1,7 +1,8 @@
 """Random variation of what pixels look like, not of where they are: contrast, colour, blur, noise, fog, holes.
 
 For whole batches (N, C, H, W) float in 0..1 on their device, whatever their depth was. Colours are those of the first
-three channels; further channels, such as near infrared, keep their values but for noise and holes.
+three channels; further channels, such as near infrared, keep their values but for noise and holes. Strengths are shares
+of an image's own reach, its largest value: 12 bits in a file of 16 are varied as much as a photograph.
 """
 
 from dataclasses import dataclass, fields
@@ -23,9 +24,9 @@ class Photometric:
 
     contrast: float = 0  # probability
     contrast_bound: float = 0.2  # share of the distance from the image's mean, either way
-    brightness_bound: float = 0.2  # of the full range, either way; drawn with the contrast
+    brightness_bound: float = 0.2  # of the reach, either way; drawn with the contrast
     colour: float = 0  # probability
-    colour_bound: float = 0.08  # of the full range that R, G and B each move, either way
+    colour_bound: float = 0.08  # of the reach that R, G and B each move, either way
     saturation: float = 0  # probability
     saturation_bound: float = 0.3  # share of the distance from grey, either way
     gamma: float = 0  # probability
@@ -33,9 +34,9 @@ class Photometric:
     blur: float = 0  # probability
     blur_sigma: float = 1.5  # pixels, the most
     noise: float = 0  # probability
-    noise_spread: float = 0.03  # of the full range, the largest standard deviation
+    noise_spread: float = 0.03  # of a channel's reach, the largest standard deviation
     fog: float = 0  # probability
-    fog_most: float = 0.3  # share of white, the most
+    fog_most: float = 0.3  # share of the reach, the most
     holes: float = 0  # probability
     num_holes: int = 8
     hole_share: float = 0.08  # of the side
@@ -59,13 +60,14 @@ class Photometric:
 
         images = images.clone()
         colours = images[:, RGB]
+        reach = colours.amax((1, 2, 3), keepdim=True).clamp(min=1e-6)
         if self.contrast:
             factor = 1 + between(-self.contrast_bound, self.contrast_bound, 1, 1, 1)
             added = between(-self.brightness_bound, self.brightness_bound, 1, 1, 1)
             mean = colours.mean((1, 2, 3), keepdim=True)
-            colours = chosen(happens(self.contrast), (colours - mean) * factor + mean + added, colours)
+            colours = chosen(happens(self.contrast), (colours - mean) * factor + mean + reach * added, colours)
         if self.colour:
-            moved = colours + between(-self.colour_bound, self.colour_bound, colours.shape[1], 1, 1)
+            moved = colours + reach * between(-self.colour_bound, self.colour_bound, colours.shape[1], 1, 1)
             colours = chosen(happens(self.colour), moved, colours)
         if self.saturation and colours.shape[1] == 3:
             factor = 1 + between(-self.saturation_bound, self.saturation_bound, 1, 1, 1)
@@ -74,17 +76,17 @@ class Photometric:
         colours = colours.clamp(0, 1)
         if self.gamma:
             exponent = 1 / (1 + between(-self.gamma_bound, self.gamma_bound, 1, 1, 1))
-            colours = chosen(happens(self.gamma), colours**exponent, colours)
+            colours = chosen(happens(self.gamma), reach * (colours / reach) ** exponent, colours)
         if self.fog:
             share = between(0, self.fog_most, 1, 1, 1)
-            colours = chosen(happens(self.fog), colours + (1 - colours) * share, colours)
+            colours = chosen(happens(self.fog), colours + (reach - colours) * share, colours)
         if self.blur:
             colours = chosen(happens(self.blur), blurred(colours, between(0.3, self.blur_sigma)), colours)
         images[:, RGB] = colours
         if self.noise:
             spread = between(0, self.noise_spread, 1, 1, 1)
             added = torch.randn(images.shape, generator=generator).to(device, images.dtype)
-            images = chosen(happens(self.noise), images + spread * added, images)
+            images = chosen(happens(self.noise), images + images.amax((2, 3), keepdim=True) * spread * added, images)
         if self.holes:
             side = max(1, round(self.hole_share * min(height, width)))
             inside = covered(between(0, height, self.num_holes), height, side)[:, :, :, None]

@@ -8,6 +8,9 @@ from PIL import Image, UnidentifiedImageError
 
 from command import BadInput
 
+Image.MAX_IMAGE_PIXELS = None  # rasters are large, and these files are the user's own
+BY_PALETTE = (".gif", ".png", ".bmp", ".tif", ".tiff")  # masks that may hold indices
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp")
 
 
@@ -31,8 +34,11 @@ def read(path: Path) -> np.ndarray:
     """(H, W) grey or (H, W, 3) RGB, uint8 or uint16. Raises BadInput."""
     if path.suffix.lower() == ".gif":
         with opened(path) as image:  # frames after the first are left out
-            return load(image.convert("RGB"), path)
-    image = cv2.imdecode(content(path), cv2.IMREAD_UNCHANGED)
+            return load(image, path, mode="RGB")
+    try:
+        image = cv2.imdecode(content(path), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise BadInput(f"{path} cannot be read as an image ({error.err}): cut it into smaller ones") from error
     if image is None:
         raise BadInput(f"{path} cannot be read as an image: it is damaged or of another kind than its suffix says")
     if image.dtype not in (np.uint8, np.uint16):
@@ -48,7 +54,7 @@ def read(path: Path) -> np.ndarray:
 
 def read_mask(path: Path) -> np.ndarray:
     """(H, W) integers as stored: a palette's indices, not its colours; RGB of equal channels counts as grey."""
-    if path.suffix.lower() in (".gif", ".png", ".bmp"):
+    if path.suffix.lower() in BY_PALETTE:
         with opened(path) as image:
             if image.mode in ("P", "1"):
                 return load(image, path)
@@ -71,9 +77,9 @@ def opened(path: Path) -> Image.Image:
         raise BadInput(f"{path} cannot be read as an image ({error}): it is damaged or of another kind") from error
 
 
-def load(image: Image.Image, path: Path) -> np.ndarray:
+def load(image: Image.Image, path: Path, mode: str = "") -> np.ndarray:
     try:
-        return np.asarray(image).astype(np.uint8)
+        return np.asarray(image.convert(mode) if mode else image).astype(np.uint8)
     except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
         raise BadInput(f"{path} cannot be read as an image ({error}): it is damaged") from error
 

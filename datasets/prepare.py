@@ -3,7 +3,7 @@
     python -m datasets.prepare cut --data=rasters --out=tiles --size=256 --step=128
     python -m datasets.prepare filter --data=tiles --out=water --label=64 --share=0.05
     python -m datasets.prepare recolour --data=masks --out=new --pairs="3:64 1:255"
-    python -m datasets.prepare copy --data=all --split=part/val --out=part/val
+    python -m datasets.prepare copy --data=all --split=chosen/images --out=val
 
 cut: rasters of one stem, which lie on each other, DATA/{images, gt, ...} -> OUT/{images, gt, ...}/STEM_ROW_COLUMN:
 squares of `size` pixels every `step` pixels; what is left over at the right and at the bottom gets a last square that
@@ -69,15 +69,15 @@ def prepare(options: Options) -> None:
 def cut(options: Options, folder: Path) -> int:
     """Squares of all rasters; each folder of DATA gives one of the same name."""
     data, step = Path(options.data), options.step or options.size
-    parts = subfolders(data)
+    parts = {name: pictures.by_stem(data / name) for name in subfolders(data)}
     count = 0
     for stem, path in tqdm(pictures.by_stem(data / IMAGES).items(), "cut", disable=None):
         size = pictures.size(path)
         if min(size) < options.size:
             raise BadInput(f"{path} has {size[0]}x{size[1]} pixels, fewer than --size={options.size}: give less")
         corners = [(y, x) for y in starts(size[0], options.size, step) for x in starts(size[1], options.size, step)]
-        for part in parts:
-            source = file_of(data / part, stem)
+        for part, found in parts.items():
+            source = file_of(data / part, found, stem)
             raster = as_stored(source)
             if raster.shape[:2] != size:
                 raise BadInput(f"{source} is of another size than {path}: they have to lie on each other")
@@ -138,7 +138,8 @@ def copy(options: Options, folder: Path) -> int:
 
 def subfolders(data: Path) -> list[str]:
     """Names of the folders in `data`, images first. Raises BadInput without one of images or masks."""
-    names = sorted(path.name for path in data.iterdir() if path.is_dir()) if data.is_dir() else []
+    folders = [path.name for path in data.iterdir() if path.is_dir()] if data.is_dir() else []
+    names = sorted(name for name in folders if not name.startswith("."))
     if IMAGES not in names and MASKS not in names:
         raise BadInput(f"--data={data} has no folder {IMAGES} or {MASKS}: name the folder above them")
     return sorted(names, key=lambda name: name != IMAGES)
@@ -146,17 +147,17 @@ def subfolders(data: Path) -> list[str]:
 
 def copy_files(source: Path, stems: list[str], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
+    found = pictures.by_stem(source)
     for stem in stems:
-        path = file_of(source, stem)
+        path = file_of(source, found, stem)
         shutil.copyfile(path, target / path.name)
 
 
-def file_of(folder: Path, stem: str) -> Path:
-    """The one picture of that stem."""
-    found = [folder / f"{stem}{suffix}" for suffix in pictures.SUFFIXES if (folder / f"{stem}{suffix}").is_file()]
-    if len(found) != 1:
-        raise BadInput(f"{folder} has {len(found)} files for {stem!r}, expected one in every folder")
-    return found[0]
+def file_of(folder: Path, found: dict[str, Path], stem: str) -> Path:
+    """The picture of that stem among those `found` in the folder."""
+    if stem not in found:
+        raise BadInput(f"{folder} has no file for {stem!r}, expected one in every folder")
+    return found[stem]
 
 
 def as_stored(path: Path) -> np.ndarray:

@@ -94,7 +94,7 @@ class Tiles:
             scaled = (images.view(torch.int16).to(torch.int32) & 0xFFFF) / 65535
         else:
             scaled = images / 255
-        return scaled.repeat(1, channels // scaled.shape[1], 1, 1)
+        return scaled if scaled.shape[1] == channels else scaled.repeat(1, channels, 1, 1)
 
 
 def load_train(data: Path | str) -> Tiles:

@@ -44,9 +44,11 @@ def write_like(source: Path, path: Path, values: Tensor) -> None:
     with runfolder.atomic(path) as temporary:
         shutil.copyfile(source, temporary)
         with segyio().open(temporary, "r+", ignore_geometry=True) as file:
-            scale = np.iinfo(file.dtype).max if np.issubdtype(file.dtype, np.integer) else 1
-            for trace, amplitudes in enumerate((scale * values.numpy().T).astype(file.dtype)):
-                file.trace[trace] = np.ascontiguousarray(amplitudes)
+            amplitudes = values.numpy().T.astype(np.float64)
+            if np.issubdtype(file.dtype, np.integer):
+                amplitudes = np.rint(amplitudes * min(np.iinfo(file.dtype).max, 2**31 - 1))
+            for trace, of_trace in enumerate(amplitudes.astype(file.dtype)):
+                file.trace[trace] = np.ascontiguousarray(of_trace)
 
 
 def segyio() -> ModuleType:

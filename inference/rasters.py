@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LEAST_WEIGHT = 1e-3  # of a window's outermost pixels, which nothing else may cover
@@ -33,11 +34,13 @@ def blend(
 ) -> Tensor:
     """Probabilities (K, H, W) of an image (C, H, W), float32 on the CPU.
 
-    `predict` takes windows (n, C, h, w), n at most `batch`, and gives (n, K, h, w); h and w are those of `window`, cut
-    to the image. Only the image and its result are in memory.
+    `predict` takes windows (n, C, h, w) of the size `window`, n at most `batch`, and gives (n, K, h, w). An image that
+    is smaller is reflected at its right and lower border, or its edge repeated where that is not enough.
     """
+    own_height, own_width = image.shape[-2:]
+    image = enlarged(image, window)
     height, width = image.shape[-2:]
-    size = (min(window[0], height), min(window[1], width))
+    size = window
     corners = [(y, x) for y in starts(height, size[0], overlap) for x in starts(width, size[1], overlap)]
     weight = fade(size)
     total, weights = None, torch.zeros(height, width)
@@ -48,7 +51,16 @@ def blend(
         for probability, (y, x) in zip(found, group, strict=True):
             total[:, y : y + size[0], x : x + size[1]] += probability * weight
             weights[y : y + size[0], x : x + size[1]] += weight
-    return total / weights
+    return (total / weights)[:, :own_height, :own_width]
+
+
+def enlarged(image: Tensor, least: tuple[int, int]) -> Tensor:
+    """(C, H, W) with sides of at least these."""
+    missing = [max(0, side - has) for side, has in zip(least, image.shape[-2:], strict=True)]
+    if not any(missing):
+        return image
+    fits = all(more < has for more, has in zip(missing, image.shape[-2:], strict=True))
+    return F.pad(image[None], (0, missing[1], 0, missing[0]), mode="reflect" if fits else "replicate")[0]
 
 
 def batches(items: list, size: int) -> Iterator[list]:

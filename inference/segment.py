@@ -5,7 +5,8 @@
 
 Writes OUT/masks (the labels' own values), OUT/probabilities (16-bit PNG of round(65535 p), a file a label),
 OUT/overlays, all at each image's own size, and OUT/images.csv with the share of each label. Images more than half as
-large again as those of the training are predicted in overlapping windows of that size (inference/rasters.py).
+large again as those of the training are predicted in overlapping windows of that size (inference/rasters.py); so are
+all images by a model that pads. A raster needs some 40 bytes of memory a pixel.
 """
 
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ import command
 import runfolder
 from command import BadInput, at_least, choose
 from datasets import files, panels, sections
+from datasets.framing import Pad
 from inference import model, rasters
 from inference.model import Model
 from inference.validate import write_png, write_probabilities
@@ -76,7 +78,7 @@ def segment(options: Options) -> None:
         section = sections.read(source, loaded.channels)
         probability = predict(options, loaded, section)
         rows.append(write(options, loaded, out, Picture(source.stem, section), probability))
-        sections.write_like(source, out / f"{source.stem}{source.suffix}", foreground(probability))
+        sections.write_like(source, out / f"{source.stem}_probability{source.suffix}", foreground(probability))
     else:
         found = pictures_of(source, loaded)
         for picture in tqdm(found, "segment", len(files_of(source, loaded)), unit="image", disable=None):
@@ -96,7 +98,7 @@ def files_of(source: Path, loaded: Model) -> files.Files:
 
 
 def pictures_of(source: Path, loaded: Model) -> Iterator[Picture]:
-    for piece in files_of(source, loaded).pieces(1):
+    for piece in files_of(source, loaded).pieces(1, num_ahead=1):
         yield Picture(piece.names[0], piece.batch([0], loaded.channels)[0])
 
 
@@ -105,7 +107,8 @@ def predict(options: Options, loaded: Model, image: Tensor) -> Tensor:
     """Probabilities (K, H, W) of an image (C, H, W), as a whole or in windows."""
     size, native = tuple(image.shape[-2:]), native_size(loaded)
     larger = any(side > LARGER * usual for side, usual in zip(size, native, strict=True))
-    window = native if options.windows == "always" or (options.windows == "auto" and larger) else size
+    in_windows = larger or isinstance(loaded.framing, Pad)  # padding fits one size of image alone
+    window = native if options.windows == "always" or (options.windows == "auto" and in_windows) else size
 
     def said(windows: Tensor) -> Tensor:
         framed = loaded.framing.fitting(tuple(windows.shape[-2:]))

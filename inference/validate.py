@@ -65,15 +65,18 @@ def validate(options: Options) -> None:
     loaded = model.load(options.checkpoint, options.device, options.precision, options.batch)
     source = images_of(options, loaded)
     path = Path(options.checkpoint)
-    out = Path(options.out) if options.out else path.with_name(f"{path.stem}-validation")
+    of_data = f"-{Path(options.data).name}" if options.data else ""
+    out = Path(options.out) if options.out else path.with_name(f"{path.stem}-validation{of_data}")
     out.mkdir(parents=True, exist_ok=True)
     found = list(tqdm(score(options, loaded, source, out), "validate", disable=None))
-    total = scores.total(found)
+    total, values = scores.total(found), loaded.labels.values or ("object",)
     write_table(out / "scores.csv", source.names, found, total, options.decimal_comma)
     runfolder.write_json(
         out / "totals.json",
         total._asdict()
-        | {"images": len(source), "threshold": options.threshold, "checkpoint": str(path)}
+        | {"iou of labels": dict(zip(map(str, values), scores.iou_of_labels(found).tolist(), strict=True))}
+        | {"images": len(source), "data": options.data or loaded.config["data"]}
+        | {"threshold": options.threshold, "checkpoint": str(path)}
         | {"made with": runfolder.provenance()},
     )
     told = ", ".join(f"{name} {value:.4f}" for name, value in total._asdict().items())
@@ -90,8 +93,11 @@ def images_of(options: Options, loaded: Model) -> Tiles | Files:
             f"as {options.checkpoint} was trained on"
         )
     if not options.data:
-        table = folds.read(runfolder.folds_file(config["run"]), source.names)
-        source = source.select(folds.members(table, config["fold"])[1])
+        path = runfolder.folds_file(config["run"])
+        if runfolder.checksum(path) != config["folds"]:
+            raise BadInput(f"{path} is not the split that {options.checkpoint} was trained with: name images by --data")
+        names = folds.members(folds.read(path, source.names), config["fold"])[1]
+        source = source.select(names[: config["limit_tiles"] or None])
     if not len(source):
         raise BadInput(f"{options.data} has no labelled image: give a folder that has some")
     return source

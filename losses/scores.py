@@ -16,18 +16,19 @@ class OfImages(NamedTuple):
     accuracy: Tensor  # share of pixels, the background too
     iou: Tensor  # 1 where a label is neither there nor predicted
     dice: Tensor
-    intersection: Tensor  # pixels, over all labels
+    intersection: Tensor  # (N, labels) pixels
     union: Tensor
 
 
 class Total(NamedTuple):
-    """Means over images, and `micro_iou` of all images as if they were one: its pixels count alike, not its images."""
+    """Means over images, and IoU of all images as if they were one, where a label that is never found counts as 0."""
 
     metric: float
     accuracy: float
     iou: float
     dice: float
-    micro_iou: float
+    micro_iou: float  # of the pixels of all labels together
+    miou: float  # mean over labels of each one's
 
 
 def of_images(predicted: Tensor, masks: Tensor, classes: int) -> OfImages:
@@ -40,15 +41,28 @@ def of_images(predicted: Tensor, masks: Tensor, classes: int) -> OfImages:
         accuracy=metric.pixel_accuracy(predicted, masks),
         iou=over_labels(metric.iou),
         dice=over_labels(metric.dice),
-        intersection=sum(one for one, _ in overlaps).double(),
-        union=sum(one for _, one in overlaps).double(),
+        intersection=torch.stack([one for one, _ in overlaps], dim=1).double(),
+        union=torch.stack([one for _, one in overlaps], dim=1).double(),
     )
 
 
 def total(parts: list[OfImages]) -> Total:
     """Of all images of all parts."""
-    each = OfImages(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-    means = [each.metric, each.accuracy, each.iou, each.dice]
-    union = each.union.sum()
-    micro = each.intersection.sum() / union if union else torch.ones(())
-    return Total(*(values.mean().item() for values in means), micro.item())
+    each = joined(parts)
+    means = [values.mean().item() for values in (each.metric, each.accuracy, each.iou, each.dice)]
+    micro = ratio(each.intersection.sum(), each.union.sum()).item()
+    return Total(*means, micro, iou_of_labels(parts).mean().item())
+
+
+def iou_of_labels(parts: list[OfImages]) -> Tensor:
+    """(labels,): over the pixels of all images; 1 for a label that is neither there nor predicted anywhere."""
+    each = joined(parts)
+    return ratio(each.intersection.sum(dim=0), each.union.sum(dim=0))
+
+
+def joined(parts: list[OfImages]) -> OfImages:
+    return OfImages(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+
+
+def ratio(intersection: Tensor, union: Tensor) -> Tensor:
+    return torch.where(union > 0, intersection / union.clamp(min=1), 1.0)

@@ -1,10 +1,14 @@
 """The Makefile prints the right commands."""
 
+import importlib
 import os
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
+
+import command
 
 ROOT = Path(__file__).parent.parent
 STAGES = ("pad/fold0", "pad/fold1", "resize/fold0", "resize/fold1")
@@ -145,3 +149,34 @@ def test_help_lists_every_stage(runs: Path):
     told = make(runs, dry=False).stdout
     for stage in ("demo", "test", "train", "swa", "predict", "submit"):
         assert f"make {stage} " in told
+
+
+@pytest.mark.parametrize(
+    ("words", "modules"),
+    [
+        (
+            ("demo-tiles",),
+            ["datasets.synthetic_satellite", "datasets.folds", "training.train", "training.swa", "inference.validate"],
+        ),
+        (
+            ("demo-carvana",),
+            ["datasets.synthetic_cars", "datasets.folds", "training.train", "training.swa", "inference.validate"],
+        ),
+        (("lessons",), ["datasets.synthetic", "datasets.folds", "training.train", "postprocess.curves"]),
+        (("predict", "IMAGES=my photos", "CHECKPOINT=a b.pt", "ARGS=--overlays=False"), ["inference.segment"]),
+    ],
+)
+def test_targets_for_any_images_give_flags_that_their_commands_know(runs: Path, words, modules):
+    printed = make(runs, *words).stdout.replace("\\\n", " ").splitlines()
+    found = [shlex.split(line[line.index("python -m ") :]) for line in printed if "python -m " in line]
+    assert set(modules) <= {line[2] for line in found}
+    for line in found:
+        if line[2] in modules:
+            module = importlib.import_module(line[2])
+            command.check(getattr(module, "PRESETS", None) if line[2] == "training.train" else module.Options, line[3:])
+
+
+def test_lessons_take_other_data(runs: Path):
+    printed = make(runs, "lessons", "DATA=my tiles", "LESSON_TILES=1000").stdout
+    assert "datasets.synthetic" not in printed
+    assert printed.count('--data="my tiles"') == 14 and printed.count("--limit_tiles=1000") == 7

@@ -33,7 +33,7 @@ OPTIMIZERS = {
 }
 WITH_MOMENTUM = ("sgd", "rmsprop")  # the optimisers that take --momentum
 LONGER = ("constant", "noam", "plateau", "milestones")  # schedules that do not depend on how many epochs there will be
-SCORES = ("loss", "metric", "accuracy", "iou", "dice", "micro_iou")  # of validation, see training/evaluate.py
+SCORES = ("loss", "metric", "accuracy", "iou", "dice", "micro_iou", "miou")  # of validation, see training/evaluate.py
 NORMALISE = ("imagenet", "data")
 NET_OPTIONS = {  # the fields below that go to each net
     "saltnet": ("encoder",),
@@ -92,7 +92,7 @@ class Config:
     limit_tiles: int = 0  # train and validate on the first N tiles of each side of the fold; 0 = all
 
     # validation
-    best: str = "loss metric accuracy"  # scores whose best epochs are kept, of these and iou, dice, micro_iou
+    best: str = "loss metric accuracy"  # scores whose best epochs are kept, of these and iou, dice, micro_iou, miou
     more_validation: str = ""  # folders of further labelled images, scored as well, none of them decides; as in "a b"
     validate_more_every: int = 1  # epochs
 
@@ -116,8 +116,12 @@ class Config:
         if not self.best.split():
             raise BadInput(f"--best is empty: name one or more of {', '.join(SCORES)}")
         names = [name_of(folder) for folder in self.more_validation.split()]
-        if len(set(names)) < len(names) or "validation" in names:
+        if len(set(names)) < len(names):
             raise BadInput(f"--more_validation={self.more_validation} has folders of one name: give each its own")
+        if taken := {"train", "validation", "lr", "epoch"} & set(names):
+            raise BadInput(f"--more_validation: {min(taken)!r} is the name of other scores: rename that folder")
+        if self.start and self.normalise == "data":
+            raise BadInput("--start brings its own normalisation: add --normalise=imagenet, which leaves it as it is")
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum > 0):
             raise BadInput("--nesterov goes with --optimizer=sgd and a --momentum above 0")
         if not 0 <= self.momentum < 1:
@@ -224,7 +228,7 @@ TILES = CARVANA | {
     "loss": "dice+ce",
     "augmentation": "hard",
     "normalise": "data",
-    "best": "loss iou",
+    "best": "loss miou",
 }
 TILES_DEMO = {"image_size": 128, "weights": "none", "epochs": 12, "batch": 8, "augmentation": "light"}
 UNET = {
@@ -257,9 +261,9 @@ PRESETS = {
 
 
 def name_of(folder: str) -> str:
-    """What a further validation set is called in metrics.csv: its folder's name, or the one above for a folder val."""
-    parts = [part for part in Path(folder).parts if part != "val"]
-    return re.sub(r"\W+", "_", parts[-1] if parts else folder)
+    """What a further validation set is called in metrics.csv: its folder's name, or the one above for train or val."""
+    parts = [part for part in Path(folder).parts if part not in ("train", "val", "validation")]
+    return re.sub(r"\W+", "_", parts[-1]) if parts else folder
 
 
 def resolve(config: Config) -> Config:

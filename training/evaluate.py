@@ -24,6 +24,7 @@ class Scores(NamedTuple):
     iou: float
     dice: float
     micro_iou: float
+    miou: float
 
 
 @torch.no_grad()

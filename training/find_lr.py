@@ -47,6 +47,7 @@ class Search(Config):
 def find_lr(search: Search) -> None:
     """Write the curve of the config that `search` names, and print the suggestion."""
     job = setup.prepare(resolve(search))
+    setup.set_normalisation(job)
     rows = sweep(job, search)
     folder = runfolder.model_folder(search.run, search.variant, search.fold)
     runfolder.write_text(folder / "find_lr.csv", table(rows))

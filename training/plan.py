@@ -19,7 +19,7 @@ import command
 import nets
 import runfolder
 from command import BadInput
-from datasets import png, salt
+from datasets import layouts, png, salt
 from nets.recompute import recompute
 from training import state
 from training.config import PRESETS, Config, resolve
@@ -105,6 +105,8 @@ def needed_disk(config: Config, parameters: int) -> float:
     """Bytes that one model leaves: checkpoints, the optimiser's state in latest.pt, probabilities of all tiles."""
     cycles = config.cycles if config.schedule == "clr" else 1
     weights = parameters * FLOAT * (WEIGHT_FILES + len(config.best.split()) * cycles + MOMENTS.get(config.optimizer, 2))
+    if layouts.layout_of(config.data) != "salt":
+        return weights
     images = [path for part in ("train", "test") for path in Path(config.data, part, "images").glob("*.png")]
     return weights + len(images) * pixels(images[:1]) * PROBABILITY
 
@@ -116,10 +118,12 @@ def pixels(images: list[Path]) -> int:
 def measure(config: Config) -> tuple[int, int]:
     """(parameters, bytes that one image's forward pass keeps for the backward pass in float32), nothing computed."""
     with torch.device("meta"):
-        net = nets.build(config.net, **config.net_arguments)
+        channels = 3 + len(config.extra.split())
+        of_data = {"channels": channels, "classes": config.chosen_labels.num_classes}
+        net = nets.build(config.net, **config.net_arguments, **of_data)
         if config.recompute:
             recompute(net.blocks)
-        images = torch.empty(2, 3, config.image_size, config.image_size)
+        images = torch.empty(2, channels, config.image_size, config.image_size)
     return sum(parameter.numel() for parameter in net.parameters()), saved_bytes(net, images) // len(images)
 
 

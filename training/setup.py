@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -56,6 +56,8 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | tuple[Files, Files] | No
     """
     fabric = make_fabric(config.device, config.precision, config.threads)
     train, validation = data or load_fold(config)
+    framed, more = framing.build(**framing_settings(config, train)), more_validation(config, train)
+    refuse_sizes(framed, (train, validation, *more.values()))
     net = build_net(config, train).to(memory_format=torch.channels_last)
     # Decay applies to every parameter, as in the recipe.
     optimizer = OPTIMIZERS[config.optimizer](net.parameters(), **config.optimizer_arguments)
@@ -76,11 +78,11 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | tuple[Files, Files] | No
         optimizer=optimizer,
         loss=build_loss(config, net),
         augment=augmentation(config),
-        framing=framing.build(**framing_settings(config, train)),
+        framing=framed,
         train=placed(train, fabric.device),
         validation=placed(validation, fabric.device),
-        more=more_validation(config, train),
-        native_size=train.size if isinstance(train, Tiles) else train.most_common_size(),
+        more={name: placed(source, fabric.device) for name, source in more.items()},
+        native_size=train.size if isinstance(train, Tiles) else next(iter(train.sizes())),
     )
 
 
@@ -107,12 +109,23 @@ def placed(source: Tiles | Files, device: torch.device) -> Tiles | Files:
 def load_fold(config: Config) -> tuple[Tiles, Tiles] | tuple[Files, Files]:
     """The images on both sides of `config.fold`, as the config limits them."""
     tiles = layouts.load_labelled(config.data, config.chosen_labels, config.extra.split())
+    if isinstance(tiles, Files):
+        refuse_merged_labels(config)
     table = folds.read(runfolder.folds_file(config.run), tiles.names)
     train, validation = (tiles.select(names) for names in folds.members(table, config.fold))
     train = drop_small_masks(train, config.drop_mask_threshold)
     if not len(train):
         raise BadInput(f"fold {config.fold} has no training tile left: lower --drop_mask_threshold")
     return limit(train, config.limit_tiles), limit(validation, config.limit_tiles)
+
+
+def refuse_merged_labels(config: Config) -> None:
+    """Raise BadInput for masks of several labels, one in each file perhaps, that would be learnt as one."""
+    path = runfolder.run_folder(config.run) / folds.HISTOGRAM
+    values = runfolder.read_json(path) if path.exists() else {}
+    if not config.labels and len(values.keys() - {"0"}) > 1:
+        told = ", ".join(f"{value} ({count:,} pixels)" for value, count in list(values.items())[:8])
+        raise BadInput(f"the masks of {config.data} have the values {told}: name those that you want with --labels")
 
 
 def more_validation(config: Config, train: Tiles | Files) -> dict[str, Tiles | Files]:
@@ -126,6 +139,16 @@ def more_validation(config: Config, train: Tiles | Files) -> dict[str, Tiles | F
             )
         found[name_of(folder)] = limit(source, config.limit_tiles)
     return found
+
+
+def refuse_sizes(framed: Framing, sources: Iterable[Tiles | Files]) -> None:
+    """Raise BadInput for files of a size that cannot be framed, now and not when they are first read."""
+    for source in sources:
+        for size, path in source.sizes().items() if isinstance(source, Files) else ():
+            try:
+                framed.fitting(size)
+            except BadInput as error:
+                raise BadInput(f"{path}: {error}") from None
 
 
 def framing_settings(config: Config, tiles: Tiles | Files) -> dict[str, object]:
@@ -154,14 +177,17 @@ def build_net(config: Config, tiles: Tiles | Files) -> nn.Module:
     torch.manual_seed(config.seed)
     expected = config.net_arguments | of_data(tiles)
     if not config.start:
-        net = nets.build(config.net, weights=config.weights, **expected)
-        if config.normalise == "data":
-            net.normalise.set(*layouts.statistics(tiles))
-        return net
+        return nets.build(config.net, weights=config.weights, **expected)
     net, _ = nets.load(config.start)
     if net.name != config.net or any(net.arguments.get(name) != value for name, value in expected.items()):
         raise BadInput(f"--start={config.start} holds {net.name} {net.arguments}, expected {config.net} {expected}")
     return net
+
+
+def set_normalisation(job: Job) -> None:
+    """By the training images, if the config asks for it: once, at the beginning of a training."""
+    if job.config.normalise == "data":
+        job.net.normalise.set(*layouts.statistics(job.train))
 
 
 def of_data(tiles: Tiles | Files) -> dict[str, int]:

@@ -26,7 +26,7 @@ import runfolder
 from command import BadInput, choose
 from nets.device import PRECISIONS
 from training import setup
-from training.config import WHERE, Config, resolve
+from training.config import LONGER, WHERE, Config, resolve
 from training.evaluate import evaluate
 from training.train import seed_epoch
 
@@ -78,7 +78,7 @@ def average(folder: Path, job: setup.Job, sources: Sources) -> None:
     before = evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
     estimate_batch_norm(job)
     after = evaluate(job.model, job.framing, job.loss, job.validation, job.config.batch)
-    kept = {name: next(iter(sources.values()))[name] for name in ("config", "framing", "epoch")}
+    kept = {name: next(iter(sources.values()))[name] for name in ("config", "framing", "native_size", "epoch")}
     nets.save(folder / "swa.pt", job.net, **kept, scores=after._asdict(), averaged=list(sources))
     singles = {name: {"epoch": details["epoch"]} | validation_scores(details) for name, details in sources.items()}
     summary = {"checkpoints": singles, "mean": before._asdict(), "after batch norm": after._asdict()}
@@ -109,8 +109,9 @@ def distinct(sources: Sources) -> Sources:
 
 
 def identity(details: dict[str, Any]) -> dict[str, Any]:
-    """What is the same in all checkpoints of a training, wherever its data and device are."""
-    return {name: value for name, value in details["config"].items() if name not in WHERE}
+    """What is the same in all checkpoints of a training, wherever its data and device are, and if it went on longer."""
+    free = WHERE | ({"epochs"} if details["config"]["schedule"] in LONGER else set())
+    return {name: value for name, value in details["config"].items() if name not in free}
 
 
 def mean_weights(states: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:

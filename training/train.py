@@ -66,7 +66,9 @@ def run_epochs(job: Job, folder: Path, identity: dict[str, str]) -> None:
     """Train until the last epoch is done and final.pt is there."""
     epochs = job.config.epochs
     done = Progress()
-    if (folder / "latest.pt").exists():
+    if not (folder / "latest.pt").exists():
+        setup.set_normalisation(job)
+    else:
         done = state.resume(job, folder / "latest.pt", identity)
         print(f"going on at epoch {done.epoch} of 0 .. {epochs - 1}", flush=True)
     bar = tqdm(total=epochs, initial=done.epoch, unit="epoch", disable=None)
@@ -139,7 +141,13 @@ def train_step(
     for part, _ in enumerate(group, start=1):
         images, masks = job.augment(*next(batches), generator)
         with job.fabric.no_backward_sync(job.model, enabled=part < len(group)):
-            output = forward(job, images, image_size)
+            try:
+                output = forward(job, images, image_size)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                remedy = "give a larger --batch, or more images"
+                raise BadInput(f"a batch of {len(images)} cannot be normalised by this net: {remedy}") from error
             loss = job.loss(output.map(job.framing.loss_view), job.framing.loss_mask(masks))
             job.fabric.backward(loss * (len(images) / size))
         total += torch.stack([loss.detach(), batch_metric(job, output, masks)]) * (len(images) / size)
@@ -181,7 +189,10 @@ def epoch_groups(count: int, batch: int, accumulate: int, generator: torch.Gener
     """
     group = min(batch * accumulate, count)
     order = torch.randperm(count, generator=generator)[: count // group * group]
-    return [part.split(batch) for part in order.split(group)]
+    groups = [part.split(batch) for part in order.split(group)]
+    if batch == 1 or group % batch != 1 or group == 1:
+        return groups
+    return [parts[:-1] for parts in groups]  # a last batch of one cannot be normalised by itself
 
 
 def set_rate(optimizer: Optimizer, rate: float) -> None:

@@ -42,7 +42,7 @@ def test_jpg_and_gif_come_in_colour(tmp_path: Path):
         assert found.shape == (16, 16, 3) and found[..., 0].mean() > 240 and found[..., 2].mean() < 10
 
 
-def palette_png(path: Path) -> None:
+def palette_file(path: Path) -> None:
     image = Image.fromarray(MASK, "L").convert("P")
     image.putdata(MASK.ravel().tolist())
     image.putpalette([0, 0, 0, 200, 30, 90] + [0] * 762)
@@ -55,7 +55,8 @@ MASKS = {
     "16 bits": lambda folder: write(folder / "a.png", MASK.astype(np.uint16) * 65535),
     "16 bits tif": lambda folder: write(folder / "a.tif", MASK.astype(np.uint16) * 256),
     "grey as rgb": lambda folder: write(folder / "a.png", np.stack([MASK * 255] * 3, -1)),
-    "palette": lambda folder: palette_png(folder / "a.png"),
+    "palette": lambda folder: palette_file(folder / "a.png"),
+    "palette tif": lambda folder: palette_file(folder / "a.tif"),
     "gif": lambda folder: write(folder / "a.gif", MASK),
     "one bit": lambda folder: Image.fromarray(MASK.astype(bool)).save(folder / "a.png"),
 }
@@ -184,6 +185,7 @@ def test_folds_follow_folders_and_cars(tmp_path: Path, monkeypatch: pytest.Monke
     data = write_tiles(tmp_path / "tiles/train", count=4).parent
     write_tiles(data / "val", count=2, first=4)
     assert list(split(data, "a").values()) == [1, 1, 1, 1, 0, 0]
+    assert runfolder.read_json(runfolder.run_folder("a") / "labels.json").keys() == {"0", "255"}
     found = split(write_cars(tmp_path / "cars", cars=5, views=3), "b", num_folds=3)
     assert all(len({fold for name, fold in found.items() if name.startswith(f"c{car}_")}) == 1 for car in range(5))
     assert set(found.values()) == {0, 1, 2}

@@ -28,6 +28,16 @@ def test_cut_keeps_all_rasters_on_each_other(tmp_path: Path):
     assert nir.dtype == np.uint16 and np.array_equal(nir, (mask[:32, :32] > 0) * 60000 + 1000)
 
 
+def test_upper_case_suffixes_and_hidden_folders_are_no_trouble(tmp_path: Path):
+    image, mask = shapes(1, (40, 48), (3,))
+    for part, content in (("images", image), ("gt", mask)):
+        write(tmp_path / f"data/{part}/scene.tif", content)
+        (tmp_path / f"data/{part}/scene.tif").rename(tmp_path / f"data/{part}/SCENE.TIF")
+    (tmp_path / "data/.hidden").mkdir()
+    prepare(Options(task="cut", data=str(tmp_path / "data"), out=str(tmp_path / "out"), size=20))
+    assert len(pictures.by_stem(tmp_path / "out/gt")) == 6
+
+
 def test_filter_keeps_tiles_with_enough_of_a_label(tmp_path: Path):
     write_tiles(tmp_path / "data", 3, labels=(64,), extra=("nir",))
     write(tmp_path / "data/gt/tile 1.png", np.zeros((40, 48), np.uint8))

@@ -93,6 +93,30 @@ def test_one_image_whole_and_in_windows(tmp_path: Path):
     assert all(np.array_equal(found["auto"], found[name]) for name in found)  # it has the training's size
 
 
+def test_a_model_that_pads_takes_images_of_any_size(tmp_path: Path):
+    config = {"labels": "", "extra": "", "precision": "float32", "threads": 1, "batch": 3}
+    framing = {"variant": "pad", "tile_size": (40, 40), "image_size": 64}
+    checkpoint = tmp_path / "net.pt"
+    nets.save(checkpoint, nets.build("fastnet", width=8), config=config, framing=framing, native_size=(40, 40))
+    for name, size in (("small", (12, 50)), ("usual", (40, 40)), ("wide", (40, 300)), ("large", (70, 90))):
+        write(tmp_path / f"images/{name}.png", shapes(1, size, (1,))[0])
+    segment(Options(checkpoint=str(checkpoint), images=str(tmp_path / "images"), out=str(tmp_path / "out")))
+    table = pd.read_csv(tmp_path / "out/images.csv").set_index("name")
+    assert table.loc["small", ["height", "width"]].tolist() == [12, 50]
+    assert cv2.imread(str(tmp_path / "out/masks/wide.png")).shape[:2] == (40, 300)
+
+
+def test_one_file_finds_its_further_channels(tmp_path: Path):
+    data = write_tiles(tmp_path / "land", 2, extra=("nir",))
+    config = {"labels": "", "extra": "nir", "precision": "float32", "threads": 1, "batch": 3}
+    framing = {"variant": "resize", "tile_size": (64, 64), "image_size": 64}
+    net = nets.build("fastnet", width=8, channels=4)
+    nets.save(tmp_path / "net.pt", net, config=config, framing=framing, native_size=(40, 48))
+    options = {"checkpoint": str(tmp_path / "net.pt"), "images": str(data / "images/tile 1.png")}
+    segment(Options(**options, out=str(tmp_path / "out")))
+    assert (tmp_path / "out/masks/tile 1.png").exists()
+
+
 def test_thresholds_reach_the_mask(tmp_path: Path):
     write(tmp_path / "one.png", shapes(1, (40, 48), (1,))[0])
     checkpoint = save_net(tmp_path / "net.pt")
@@ -123,12 +147,12 @@ def test_refusals(tmp_path: Path, monkeypatch, bad, message):
 # ---------------------------------------------------------------------------- SEG-Y
 
 
-def write_section(path: Path, traces: int = 90, samples: int = 70, integers: bool = False) -> np.ndarray:
+def write_section(path: Path, traces: int = 90, samples: int = 70, form: int = 5) -> np.ndarray:
     """A line of waves; returns its amplitudes (samples, traces)."""
     segyio = pytest.importorskip("segyio")
     amplitudes = np.sin(np.arange(samples)[:, None] / 3 + np.arange(traces) / 9).astype(np.float32) * 1000
     spec = segyio.spec()
-    spec.format, spec.samples, spec.tracecount = (3 if integers else 5), np.arange(samples) * 4.0, traces
+    spec.format, spec.samples, spec.tracecount = form, np.arange(samples) * 4.0, traces
     with segyio.create(str(path), spec) as file:
         for trace in range(traces):
             file.header[trace] = {segyio.TraceField.CDP_X: 1000 + trace}
@@ -136,17 +160,16 @@ def write_section(path: Path, traces: int = 90, samples: int = 70, integers: boo
     return amplitudes
 
 
-@pytest.mark.parametrize("integers", [False, True])
-def test_a_section_is_read_as_an_image_and_written_back_in_place(tmp_path: Path, integers: bool):
+@pytest.mark.parametrize(("form", "scale"), [(1, 1), (5, 1), (3, 2**15 - 1), (2, 2**31 - 1)])
+def test_a_section_is_read_as_an_image_and_written_back_in_place(tmp_path: Path, form: int, scale: int):
     segyio = pytest.importorskip("segyio")
-    amplitudes = write_section(tmp_path / "line.segy", integers=integers)
+    amplitudes = write_section(tmp_path / "line.segy", form=form)
     image = sections.read(tmp_path / "line.segy", 3)
     assert image.shape == (3, 70, 90) and image.min() == 0 and image.max() == 1
     assert np.corrcoef(image[0].numpy().ravel(), amplitudes.ravel())[0, 1] > 0.99
     values = torch.linspace(0, 1, 70 * 90).view(70, 90)
     sections.write_like(tmp_path / "line.segy", tmp_path / "out.segy", values)
     with segyio.open(tmp_path / "out.segy", ignore_geometry=True) as file:
-        scale = np.iinfo(np.int16).max if integers else 1
         assert np.allclose(file.trace.raw[:].T / scale, values, atol=1e-3)
         assert [file.header[trace][segyio.TraceField.CDP_X] for trace in (0, 89)] == [1000, 1089]
 
@@ -157,7 +180,7 @@ def test_a_section_is_segmented_in_windows(tmp_path: Path):
     checkpoint = save_net(tmp_path / "net.pt", native=(32, 32))
     segment(Options(checkpoint=str(checkpoint), images=str(tmp_path / "line.sgy"), out=str(tmp_path / "out")))
     probability = cv2.imread(str(tmp_path / "out/probabilities/line.png"), cv2.IMREAD_UNCHANGED) / 65535
-    with segyio.open(tmp_path / "out/line.sgy", ignore_geometry=True) as file:
+    with segyio.open(tmp_path / "out/line_probability.sgy", ignore_geometry=True) as file:
         assert np.allclose(file.trace.raw[:].T, probability, atol=1e-4)
 
 

@@ -40,9 +40,11 @@ def test_totals_are_those_of_the_training_loop(tmp_path: Path, monkeypatch, labe
     found = json.loads((checkpoint.parent / "final-validation/totals.json").read_text())
     with open(checkpoint.with_name("metrics.csv"), newline="") as file:
         last = list(csv.DictReader(file))[-1]
-    for name in ("metric", "accuracy", "iou", "dice", "micro_iou"):
+    for name in ("metric", "accuracy", "iou", "dice", "micro_iou", "miou"):
         assert found[name] == pytest.approx(float(last[f"validation_{name}"]), abs=1e-9)
     assert found["images"] == 5
+    assert list(found["iou of labels"]) == [str(label) for label in labels] if len(labels) > 1 else ["object"]
+    assert np.mean(list(found["iou of labels"].values())) == pytest.approx(found["miou"])
 
 
 def test_files_have_the_images_size_and_the_labels_values(tmp_path: Path, monkeypatch):
@@ -83,6 +85,14 @@ def test_another_folder_and_threshold(tmp_path: Path, monkeypatch, capsys):
     assert "2 images" in capsys.readouterr().out
 
 
+def test_another_split_is_refused(tmp_path: Path, monkeypatch):
+    checkpoint = trained(tmp_path, monkeypatch, (255,))
+    table = runfolder.folds_file("v")
+    table.write_text(table.read_text().replace(",1", ",2", 1).replace(",0", ",1", 1).replace(",2", ",0", 1))
+    with pytest.raises(BadInput, match=r"folds.csv is not the split that .*final.pt was trained with"):
+        validate(Options(checkpoint=str(checkpoint)))
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -101,6 +111,18 @@ def test_colours_of_errors():
     predicted, truth = np.array([[0, 1, 1, 0, 2]]), np.array([[0, 1, 0, 1, 1]])
     found = panels.errors(predicted, truth)[0].tolist()
     assert found == [[0, 0, 0], list(panels.HIT), list(panels.FALSE), list(panels.MISSED), list(panels.FALSE)]
+
+
+def test_a_label_has_one_colour_whatever_else_is_there():
+    first, both = np.array([[1, 1]]), np.array([[1, 2]])
+    assert np.array_equal(panels.coloured(first, False)[0, 0], panels.coloured(both, False)[0, 0])
+    assert panels.coloured(first, True)[0, 0].tolist() == [255, 255, 255]
+
+
+def test_dark_images_are_stretched_to_be_seen():
+    image = np.full((3, 2, 2), 0.05)
+    image[0, 0, 0] = 0.06
+    assert panels.picture(image).max() == 255 and panels.picture(image * 10).max() == round(0.6 * 255)
 
 
 def test_overlay_leaves_the_rest_of_the_image_alone():

@@ -47,7 +47,9 @@ def test_labels_and_channels_reach_the_checkpoint_and_swa(labelled: Config):
     torch.testing.assert_close(net.normalise.mean.flatten(), torch.tensor(mean))
     torch.testing.assert_close(net.normalise.std.flatten(), torch.tensor(std))
     swa(Options(data=labelled.data, run="files", variant="resize"))
-    assert (folder_of(labelled) / "swa.pt").exists()
+    averaged, told = nets.load(folder_of(labelled) / "swa.pt")
+    assert told["native_size"] == details["native_size"] == (40, 48)
+    assert torch.equal(averaged.normalise.mean, net.normalise.mean)
 
 
 def test_workers_change_nothing_and_resuming_goes_on(labelled: Config):
@@ -99,6 +101,8 @@ def test_what_does_not_go_together_is_refused(labelled: Config):
         ({"loss": "saltnet"}, "--loss=saltnet is for one label, got 3"),
         ({"drop_mask_threshold": 5}, "for tiles in memory"),
         ({"labels": "1 2"}, "expected 0 and 1 2"),
+        ({"labels": ""}, "have the values 0 .*name those that you want with --labels"),
+        ({"variant": "pad"}, "tile .*png: .*image_size"),
         ({"extra": "ir"}, "ir is not a folder"),
         ({"net": "smp", "encoder": "mobilenet_v2", "recompute": True}, "--recompute does nothing for --net=smp"),
     ):
@@ -153,6 +157,8 @@ def test_more_validation_sets_are_columns_and_decide_nothing(labelled: Config, t
         ({"best": "iuo"}, "--best=iuo is not known"),
         ({"best": ""}, "--best is empty"),
         ({"more_validation": "a/val a"}, "folders of one name"),
+        ({"more_validation": "lr"}, "'lr' is the name of other scores"),
+        ({"start": "a.pt", "normalise": "data"}, "--start brings its own normalisation"),
         ({"nesterov": True}, "--nesterov goes with --optimizer=sgd"),
         ({"momentum": 1.0}, "--momentum=1.0 is not"),
         ({"labels": "a"}, "--labels=a is no list"),

@@ -23,6 +23,7 @@ from training import train as training
 from training.config import OPTIMIZERS, PRESETS, Config, resolve
 from training.evaluate import evaluate
 from training.schedules import SCHEDULES
+from training.swa import Options, swa
 from training.train import epoch_groups, seed_epoch, train, train_step
 
 
@@ -389,6 +390,14 @@ def test_a_fold_out_of_range_is_refused(small: Config):
     assert not folder_of(replace(small, fold=3)).exists()
 
 
+def test_a_last_batch_of_one_sits_out():
+    generator = torch.Generator().manual_seed(0)
+    assert [[len(batch) for batch in group] for group in epoch_groups(13, 4, 4, generator)] == [[4, 4, 4]]
+    assert [[len(batch) for batch in group] for group in epoch_groups(9, 4, 1, generator)] == [[4], [4]]
+    assert [[len(batch) for batch in group] for group in epoch_groups(3, 1, 2, generator)] == [[1, 1]]
+    assert [[len(batch) for batch in group] for group in epoch_groups(1, 4, 2, generator)] == [[1]]
+
+
 def test_more_epochs_go_on_exactly_where_the_schedule_allows(small: Config):
     short = replace(small, schedule="noam", epochs=2)
     train(short)
@@ -397,6 +406,7 @@ def test_more_epochs_go_on_exactly_where_the_schedule_allows(small: Config):
     train(whole)
     assert_equal_weights(folder_of(short) / "final.pt", folder_of(whole) / "final.pt")
     assert nets.load(folder_of(short) / "final.pt")[1]["config"]["epochs"] == 3
+    swa(Options(data=short.data, run=short.run))  # of checkpoints from both parts
     with pytest.raises(BadInput, match="epochs: 3, asked 2"):
         train(short)
 
