@@ -47,7 +47,7 @@ def plan(asked: Plan) -> None:
     folders = [runfolder.model_folder(config.run, config.variant, config.fold) for config in configs]
     for folder, config in zip(folders, configs, strict=True):
         state.refuse_other(folder, config, identity)
-    states = [progress(folder) for folder in folders]
+    states = [progress(folder, asked.epochs) for folder in folders]
     for name in ("trained", "interrupted", "to train"):
         found = [model for model, word in zip(asked.models.split(), states, strict=True) if word == name]
         if found:
@@ -73,8 +73,8 @@ def refuse_missing_folds(configs: list[Config]) -> None:
             raise BadInput(f"got fold {config.fold}, expected one of 0..{last}: {path} has no other")
 
 
-def progress(folder: Path) -> str:
-    if (folder / "final.pt").exists():
+def progress(folder: Path, epochs: int) -> str:
+    if (folder / "final.pt").exists() and state.stored_config(folder)["epochs"] >= epochs:
         return "trained"
     return "interrupted" if (folder / "latest.pt").exists() else "to train"
 

@@ -164,7 +164,9 @@ def test_plan_refuses_another_config_and_tells_needs(small: Config, capsys: pyte
     assert "trained: pad/fold0" in told and "to train: pad/fold1, resize/fold0" in told
     assert "2 to go" in told and "GB of memory" in told and "GB of checkpoints" in told
     with pytest.raises(BadInput, match="pad/fold0 holds a model of another config"):
-        plan.plan(replace(asked, epochs=7))
+        plan.plan(replace(asked, lr=0.5))
+    plan.plan(replace(asked, epochs=7))  # goes on, as the schedule allows it
+    assert "interrupted: pad/fold0" in capsys.readouterr().out
     with pytest.raises(BadInput, match=r"got fold 3, expected one of 0\.\.2"):
         plan.plan(replace(asked, models="pad/fold0 pad/fold3"))
     with pytest.raises(BadInput, match="expected VARIANT/foldK"):
