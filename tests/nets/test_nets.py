@@ -315,3 +315,20 @@ def test_warm_start_takes_a_saved_net_and_refuses_another(saved):
     with pytest.raises(BadInput, match=rf"does not fit {net.name}\(.*classes=2") as caught:
         nets.build(net.name, weights=str(path), **{**net.arguments, "classes": 2})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("norm", "parameters"), [(True, 17_267_393), (False, 17_258_561)])
+def test_the_plain_unet_has_its_published_size(norm: bool, parameters: int):
+    with torch.device("meta"):
+        net = nets.build("unet", norm=norm)
+    assert sum(parameter.numel() for parameter in net.parameters()) == parameters
+
+
+@pytest.mark.parametrize("name", ["unet", "residual-unet"])
+@pytest.mark.parametrize("size", [(101, 101), (16, 37), (50, 64)])
+def test_plain_nets_take_any_size(name: str, size: tuple[int, int]):
+    net = nets.build(name, **({"width": 8} if name == "residual-unet" else {})).eval()
+    with torch.no_grad():
+        assert net(torch.rand(1, 3, *size)).logits.shape == (1, 1, *size)
+    with pytest.raises(BadInput, match="16 or more"):
+        net(torch.rand(1, 3, 15, 40))
