@@ -16,17 +16,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import command
-import nets
 import runfolder
 from command import BadInput, at_least, choose
-from datasets import folds, framing, layouts, mosaic, predictions, salt
+from datasets import folds, layouts, mosaic, predictions, salt
 from datasets.framing import Framing
 from datasets.salt import Tiles
 from inference import windows
+from inference.model import load
 from inference.windows import Said
 from nets import tta
 from nets.device import PRECISIONS
-from nets.device import fabric as make_fabric
 
 CHUNK = 512  # test tiles in memory at a time: 5 MB at 101 x 101 pixels
 
@@ -56,23 +55,19 @@ def predict(options: Options) -> None:
     path = folder / f"{options.checkpoint}.pt"
     if not path.exists():
         raise BadInput(f"{path} is missing: run `make {'swa' if options.checkpoint == 'swa' else 'train'}` first")
-    net, details = nets.load(path)
-    config = details["config"]
-    runfolder.refuse_moved(path, config, options.run, options.variant, options.fold)
-    fabric = make_fabric(options.device, options.precision or config["precision"], config["threads"])
-    model = fabric.setup(net.to(memory_format=torch.channels_last)).eval()
-    framed = framing.build(**details["framing"])
-    batch = options.batch or config["batch"]
+    loaded = load(path, options.device, options.precision, options.batch)
+    runfolder.refuse_moved(path, loaded.config, options.run, options.variant, options.fold)
+    model, framed, batch, device = loaded.net, loaded.framing, loaded.batch, loaded.device
     held, names = held_out(options), salt.test_names(options.data)
     for tiles in chain([held], salt.stream_test(options.data, CHUNK)):
         refuse_other_size(path, tiles, framed)  # any fault of the data is told now, not after hours of work
     with runfolder.lock(folder):
-        across = across_borders(options, [*held.names, *names], model, framed, batch, fabric.device)
+        across = across_borders(options, [*held.names, *names], model, framed, batch, device)
         (folder / "test.csv").unlink(missing_ok=True)  # the sign that both are there, of the same weights
         tell_windows(folder / predictions.WINDOWS, options.mosaics)
-        write(folder / "oof", held.names, probabilities(model, framed, [held], batch, fabric.device, across))
+        write(folder / "oof", held.names, probabilities(model, framed, [held], batch, device, across))
         test = salt.stream_test(options.data, batch * max(1, CHUNK // batch))
-        write(folder / "test", names, probabilities(model, framed, test, batch, fabric.device, across))
+        write(folder / "test", names, probabilities(model, framed, test, batch, device, across))
 
 
 def tell_windows(path: Path, mosaics: str) -> None:
