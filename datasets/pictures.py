@@ -1,4 +1,4 @@
-"""Image and mask files of any common kind as arrays, in their own depth of 8 or 16 bits and in RGB order."""
+"""Image and mask files of any common kind from and to arrays, in their own depth of 8 or 16 bits and in RGB order."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+import runfolder
 from command import BadInput
 
 Image.MAX_IMAGE_PIXELS = None  # rasters are large, and these files are the user's own
@@ -62,6 +63,14 @@ def read_mask(path: Path) -> np.ndarray:
     if mask.ndim == 3 and (mask[..., 0] == mask[..., 1]).all() and (mask[..., 1] == mask[..., 2]).all():
         return mask[..., 0]
     return mask
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    """Of the kind that the suffix names, whole or not at all. (H, W) or RGB (H, W, 3), uint8 or uint16."""
+    done, content = cv2.imencode(path.suffix, image if image.ndim == 2 else image[..., ::-1])
+    assert done, path
+    with runfolder.atomic(path) as temporary:
+        content.tofile(temporary)
 
 
 def size(path: Path) -> tuple[int, int]:

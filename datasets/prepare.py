@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -83,7 +82,7 @@ def cut(options: Options, folder: Path) -> int:
                 raise BadInput(f"{source} is of another size than {path}: they have to lie on each other")
             for y, x in corners:
                 square = raster[y : y + options.size, x : x + options.size]
-                write(folder / part / f"{stem}_{y:05d}_{x:05d}{suffix_for(source)}", square)
+                pictures.write(folder / part / f"{stem}_{y:05d}_{x:05d}{suffix_for(source)}", square)
         count += len(corners)
     return count
 
@@ -121,7 +120,7 @@ def recolour(options: Options, folder: Path) -> int:
         found = mask.astype(np.uint16)
         for old, new in pairs:
             found[mask == old] = new
-        write(folder / f"{stem}.png", found if found.max() > 255 else found.astype(np.uint8))
+        pictures.write(folder / f"{stem}.png", found if found.max() > 255 else found.astype(np.uint8))
     return len(masks)
 
 
@@ -169,13 +168,6 @@ def suffix_for(path: Path) -> str:
     """PNG where the file's own kind would lose pixels of a mask or cannot be written."""
     lossy = path.suffix.lower() in (".gif", ".jpg", ".jpeg")
     return ".png" if lossy and (path.parent.name == MASKS or path.suffix.lower() == ".gif") else path.suffix.lower()
-
-
-def write(path: Path, image: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done, content = cv2.imencode(path.suffix, image if image.ndim == 2 else image[..., ::-1])
-    assert done, path
-    content.tofile(path)
 
 
 DO = {"cut": cut, "filter": filter_by_label, "recolour": recolour, "copy": copy}

@@ -19,7 +19,7 @@ from numpy.random import Generator
 
 import command
 from command import BadInput
-from datasets import geology, rle
+from datasets import geology, pictures, rle
 from datasets.newfolder import new_folder
 
 EMPTY_SHARE = 0.39  # of the masks
@@ -142,13 +142,9 @@ def write_tiles(folder: Path, table: pd.DataFrame, cut: Cut) -> None:
     """PNG files of one section: images RGB with equal channels, masks 8-bit where empty and else 16-bit 0 / 65535."""
     for name, train, image, mask in zip(table["id"], table["train"], cut.images, cut.masks, strict=True):
         part = folder / ("train" if train else "test")
-        write_png(part / "images" / f"{name}.png", cv2.cvtColor(image, cv2.COLOR_GRAY2RGB))
+        pictures.write(part / "images" / f"{name}.png", cv2.cvtColor(image, cv2.COLOR_GRAY2RGB))
         if train:
-            write_png(part / "masks" / f"{name}.png", mask * np.uint16(65535) if mask.any() else mask)
-
-
-def write_png(path: Path, image: np.ndarray) -> None:
-    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+            pictures.write(part / "masks" / f"{name}.png", mask * np.uint16(65535) if mask.any() else mask)
 
 
 def write_tables(folder: Path, table: pd.DataFrame) -> None:

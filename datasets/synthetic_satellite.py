@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 import command
 from command import BadInput, at_least
+from datasets import pictures
 from datasets.newfolder import new_folder
 
 WATER, FOREST, BUILDING = 1, 2, 5
@@ -53,15 +54,13 @@ def write(options: Options) -> None:
     parts = {"train": options.num_train, "val": options.num_val, "winter/val": options.num_val}
     with new_folder(Path(options.data), CONTENT, SIGN) as folder:
         for number, (part, count) in enumerate(parts.items()):
-            for name in ("images", "nir", "gt"):
-                (folder / part / name).mkdir(parents=True)
             for tile in range(count):
                 rng = np.random.default_rng([options.seed, number, tile])
                 rgb, infrared, labels = land(rng, options.size, winter=part.startswith("winter"))
                 stem = f"{part.partition('/')[0]}_{tile:04d}"
-                write_image(folder / part / "images" / f"{stem}.png", rgb[..., ::-1])
-                write_image(folder / part / "nir" / f"{stem}.tif", infrared)
-                write_image(folder / part / "gt" / f"{stem}.png", labels)
+                pictures.write(folder / part / "images" / f"{stem}.png", rgb)
+                pictures.write(folder / part / "nir" / f"{stem}.tif", infrared)
+                pictures.write(folder / part / "gt" / f"{stem}.png", labels)
         (folder / SIGN).write_text(f"made by datasets.synthetic_satellite: {options}\n")
     print(f"{options.data}: {options.num_train} training tiles, twice {options.num_val} for validation")
 
@@ -125,12 +124,6 @@ def build(rng: Generator, labels: np.ndarray) -> None:
 
 def to_16_bits(image: np.ndarray) -> np.ndarray:
     return np.rint(65535 * image.clip(0, 1)).astype(np.uint16)
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    done, content = cv2.imencode(path.suffix, image)
-    assert done
-    content.tofile(path)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ from tqdm import tqdm
 import command
 import runfolder
 from command import BadInput, at_least, choose
-from datasets import files, panels, sections
+from datasets import files, panels, pictures, sections
 from datasets.framing import Pad
 from inference import model, rasters
 from inference.model import Model
-from inference.validate import write_png, write_probabilities
+from inference.validate import write_probabilities
 from losses import metric
 from nets import tta
 from nets.device import PRECISIONS
@@ -130,9 +130,9 @@ def foreground(probability: Tensor) -> Tensor:
 def write(options: Options, loaded: Model, out: Path, picture: Picture, probability: Tensor) -> dict[str, object]:
     """Write the files of one image; returns its row of images.csv."""
     labels = metric.decide(probability[None], options.threshold)[0].numpy()
-    write_png(out / "masks" / f"{picture.name}.png", loaded.labels.values_of(labels))
+    pictures.write(out / "masks" / f"{picture.name}.png", loaded.labels.values_of(labels))
     if options.overlays:
-        write_png(out / "overlays" / f"{picture.name}.png", panels.overlay(picture.image.numpy(), labels)[..., ::-1])
+        pictures.write(out / "overlays" / f"{picture.name}.png", panels.overlay(picture.image.numpy(), labels))
     if options.probabilities:
         write_probabilities(out / "probabilities", picture.name, probability.numpy(), loaded)
     values = loaded.labels.values or (1,)

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,7 +23,7 @@ from tqdm import tqdm
 import command
 import runfolder
 from command import BadInput, at_least, choose
-from datasets import folds, layouts, panels
+from datasets import folds, layouts, panels, pictures
 from datasets.files import Files
 from datasets.salt import Tiles
 from inference import model
@@ -134,9 +133,9 @@ class View(NamedTuple):
 def write_views(options: Options, loaded: Model, out: Path, view: View) -> None:
     if options.plots:
         picture = panels.side_by_side(view.image, view.probability, view.predicted, view.truth)
-        write_png(out / "plots" / f"{view.name}_iou_{view.iou:.2f}.png", picture[..., ::-1])
+        pictures.write(out / "plots" / f"{view.name}_iou_{view.iou:.2f}.png", picture)
     if options.masks:
-        write_png(out / "masks" / f"{view.name}.png", loaded.labels.values_of(view.predicted))
+        pictures.write(out / "masks" / f"{view.name}.png", loaded.labels.values_of(view.predicted))
     if options.probabilities:
         write_probabilities(out / "probabilities", view.name, view.probability, loaded)
 
@@ -144,19 +143,10 @@ def write_views(options: Options, loaded: Model, out: Path, view: View) -> None:
 def write_probabilities(folder: Path, name: str, probability: np.ndarray, loaded: Model) -> None:
     """NAME.png for one class; NAME_VALUE.png for each of several labels, VALUE being that of the mask files."""
     if len(probability) == 1:
-        write_png(folder / f"{name}.png", np.rint(65535 * probability[0]).astype(np.uint16))
+        pictures.write(folder / f"{name}.png", np.rint(65535 * probability[0]).astype(np.uint16))
         return
     for value, part in zip(loaded.labels.values, probability[1:], strict=True):
-        write_png(folder / f"{name}_{value}.png", np.rint(65535 * part).astype(np.uint16))
-
-
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Grey, or colours in OpenCV's order."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done, content = cv2.imencode(".png", image)
-    assert done
-    with runfolder.atomic(path) as temporary:
-        content.tofile(temporary)
+        pictures.write(folder / f"{name}_{value}.png", np.rint(65535 * part).astype(np.uint16))
 
 
 def write_table(path: Path, names: list[str], found: list[OfImages], total: scores.Total, decimal_comma: bool) -> None:

@@ -50,7 +50,11 @@ def metric(prediction: Tensor, mask: Tensor) -> float:
 
 def iou(prediction: Tensor, mask: Tensor) -> Tensor:
     """Intersection over union of each image, (N,) float64; 1 when both are empty. Shapes as in `tenths`."""
-    intersection, union = overlap(prediction, mask)
+    return iou_of_counts(*overlap(prediction, mask))
+
+
+def iou_of_counts(intersection: Tensor, union: Tensor) -> Tensor:
+    """`iou` from the pixels in both masks and in either, numbers of any one shape."""
     return torch.where(union == 0, 1.0, intersection.double() / union.clamp(min=1))
 
 

@@ -1,6 +1,5 @@
 """Scores of predicted label maps, image by image and in total: the same in training and in inference.validate."""
 
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,7 @@ class OfImages(NamedTuple):
     accuracy: Tensor  # share of pixels, the background too
     iou: Tensor  # 1 where a label is neither there nor predicted
     dice: Tensor
-    intersection: Tensor  # (N, labels) pixels
+    intersection: Tensor  # (N, labels) pixels, int64
     union: Tensor
 
 
@@ -33,16 +32,16 @@ class Total(NamedTuple):
 
 def of_images(predicted: Tensor, masks: Tensor, classes: int) -> OfImages:
     """predicted and masks (N, H, W) on the CPU: label maps of `classes` classes, or 0 and 1 for one."""
-    over_labels = partial(metric.over_labels, prediction=predicted, mask=masks, classes=classes)
-    pairs = [(predicted == label, masks == label) for label in range(1, max(classes, 2))]
-    overlaps = [metric.overlap(*pair) for pair in pairs]
+    overlaps = [metric.overlap(predicted == label, masks == label) for label in range(1, max(classes, 2))]
+    intersection, union = (torch.stack(counts, dim=1) for counts in zip(*overlaps, strict=True))
+    iou = metric.iou_of_counts(intersection, union)
     return OfImages(
-        metric=over_labels(metric.tenths).double() / 10,
+        metric=metric.tenths_of_counts(intersection, union).double().mean(1) / 10,
         accuracy=metric.pixel_accuracy(predicted, masks),
-        iou=over_labels(metric.iou),
-        dice=over_labels(metric.dice),
-        intersection=torch.stack([one for one, _ in overlaps], dim=1).double(),
-        union=torch.stack([one for _, one in overlaps], dim=1).double(),
+        iou=iou.mean(1),
+        dice=(2 * iou / (1 + iou)).mean(1),
+        intersection=intersection,
+        union=union,
     )
 
 
@@ -50,19 +49,15 @@ def total(parts: list[OfImages]) -> Total:
     """Of all images of all parts."""
     each = joined(parts)
     means = [values.mean().item() for values in (each.metric, each.accuracy, each.iou, each.dice)]
-    micro = ratio(each.intersection.sum(), each.union.sum()).item()
+    micro = metric.iou_of_counts(each.intersection.sum(), each.union.sum()).item()
     return Total(*means, micro, iou_of_labels(parts).mean().item())
 
 
 def iou_of_labels(parts: list[OfImages]) -> Tensor:
     """(labels,): over the pixels of all images; 1 for a label that is neither there nor predicted anywhere."""
     each = joined(parts)
-    return ratio(each.intersection.sum(dim=0), each.union.sum(dim=0))
+    return metric.iou_of_counts(each.intersection.sum(dim=0), each.union.sum(dim=0))
 
 
 def joined(parts: list[OfImages]) -> OfImages:
     return OfImages(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
-
-
-def ratio(intersection: Tensor, union: Tensor) -> Tensor:
-    return torch.where(union > 0, intersection / union.clamp(min=1), 1.0)

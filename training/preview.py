@@ -8,14 +8,13 @@ Writes runs/RUN/VARIANT/foldK/preview.png: an image a row, as it is in the first
 from dataclasses import dataclass
 from functools import partial
 
-import cv2
 import numpy as np
 import torch
 
 import command
 import runfolder
 from command import at_least
-from datasets import framing, panels
+from datasets import framing, panels, pictures
 from training import setup
 from training.config import PRESETS, Config, resolve
 from training.feed import feed
@@ -48,8 +47,7 @@ def preview(asked: Preview) -> None:
     generator = seed_epoch(config.seed, 0)
     columns = [(images, masks), *(augment(images, masks, generator) for _ in range(asked.columns - 1))]
     path = runfolder.model_folder(config.run, config.variant, config.fold) / "preview.png"
-    with runfolder.atomic(path) as temporary:
-        cv2.imencode(".png", sheet(columns)[..., ::-1])[1].tofile(temporary)
+    pictures.write(path, sheet(columns))
     print(f"{path}: {len(indices)} images, as they are and {asked.columns - 1} times by {config.augmentation}")
 
 
@@ -57,8 +55,8 @@ def sheet(columns: list[tuple[torch.Tensor, torch.Tensor]]) -> np.ndarray:
     """RGB: a row per image, a column per batch of (images, masks)."""
     rows = []
     for row in range(len(columns[0][0])):
-        pictures = [panels.overlay(images[row].numpy(), masks[row].numpy(), 0.15) for images, masks in columns]
-        rows.append(np.concatenate([padded(picture) for picture in pictures], axis=1))
+        views = [panels.overlay(images[row].numpy(), masks[row].numpy(), 0.15) for images, masks in columns]
+        rows.append(np.concatenate([padded(picture) for picture in views], axis=1))
     return np.concatenate(rows)
 
 
