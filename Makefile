@@ -23,7 +23,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo demo-carvana demo-tiles lessons test train swa predict ensemble mosaics submit all plan bench prune verify find-lr missing FORCE
+.PHONY: help demo demo-carvana demo-tiles lessons test faults train swa predict ensemble mosaics submit all plan bench prune verify find-lr missing FORCE
 
 RUNS := $(or $(SALTWORKS_RUNS),runs)
 R := $(RUNS)/$(RUN)
@@ -98,6 +98,7 @@ demo-tiles: $(SETUP) ## land with three labels and near infrared: train with two
 LESSONS := ce dice focal combo ours no-norm no-augmentation
 LESSON_TILES ?= 300
 LESSON_EPOCHS ?= 8
+LESSON_WIDTH ?= 8
 LESSON_DATA := $(if $(filter command% environment%,$(origin DATA)),$(DATA),$(RUNS)/lessons/data)
 LESSON_ce := --loss=ce
 LESSON_dice := --loss=dice
@@ -107,7 +108,7 @@ LESSON_ours := --loss=lovasz+0.5ce
 LESSON_no-norm := --norm=False
 LESSON_no-augmentation := --augmentation=none
 
-lessons: $(LESSONS:%=$(RUNS)/lessons-%/pad/fold0/final.pt) ## what losses, batch norm and augmentation are worth (LESSON_TILES, LESSON_EPOCHS)
+lessons: $(LESSONS:%=$(RUNS)/lessons-%/pad/fold0/final.pt) ## what losses, batch norm and augmentation are worth (LESSON_TILES, LESSON_EPOCHS, LESSON_WIDTH)
 	$(PYTHON) -m postprocess.curves --runs="lessons-ce lessons-dice lessons-focal lessons-combo lessons-ours" --out=$(RUNS)/lessons/losses.png
 	$(PYTHON) -m postprocess.curves --runs="lessons-combo lessons-no-norm lessons-no-augmentation" --out=$(RUNS)/lessons/ablations.png
 
@@ -116,12 +117,15 @@ $(RUNS)/lessons/data/layout.csv: | $(SETUP)
 
 $(LESSONS:%=$(RUNS)/lessons-%/pad/fold0/final.pt): $(RUNS)/lessons-%/pad/fold0/final.pt: | $(SETUP) $(if $(filter $(RUNS)/%,$(LESSON_DATA)),$(RUNS)/lessons/data/layout.csv)
 	@test -f $(RUNS)/lessons-$*/folds.csv || $(PYTHON) -m datasets.folds --run=lessons-$* --data="$(LESSON_DATA)"
-	$(PYTHON) -m training.train residual-unet --run=lessons-$* --data="$(LESSON_DATA)" --epochs=$(LESSON_EPOCHS) --limit_tiles=$(LESSON_TILES) $(LESSON_$*)
+	$(PYTHON) -m training.train residual-unet --run=lessons-$* --data="$(LESSON_DATA)" --epochs=$(LESSON_EPOCHS) --limit_tiles=$(LESSON_TILES) --width=$(LESSON_WIDTH) $(LESSON_$*)
 
 test: $(SETUP) ## lint and tests: CPU only, offline
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
+
+faults: $(SETUP) ## kill -9, full disks, closed folders, Ctrl-C: what takes too long for make test
+	$(PYTHON) -m pytest -rs tests/faults $(ARGS)
 
 # ---------------------------------------------------------------------------- the stages
 

@@ -10,11 +10,16 @@ Fire builds the dataclass only; the function runs after every flag has been unde
 
 import dataclasses
 import difflib
+import errno
 import inspect
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -23,6 +28,10 @@ from fire.decorators import SetParseFns
 
 Options = type | partial  # an options dataclass, or one with other defaults
 HELP = {"-h", "--help"}
+STOPPED = "stopped; the same command goes on from the last finished epoch or stage"
+GRACE = 3.0  # seconds that Ctrl-C leaves a step, or a batch, to end by itself
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 COMMENT = re.compile(r"^    (\w+): .*?  # (.*)$", re.MULTILINE)  # of a dataclass's field
 
 
@@ -46,7 +55,8 @@ def at_least(flag: str, got: float, least: float) -> None:
 def run(function: Callable[[Any], None], options: Options | dict[str, Options], argv: list[str] | None = None) -> None:
     """Parse `argv` (default: the command line) into options and call `function` with them.
 
-    Ends the process with code 1 after one line on stderr for bad input, 130 after Ctrl-C.
+    Ends the process with code 1 after one line on stderr for bad input and for what the system refuses (a full disk),
+    and with 130 within seconds after Ctrl-C.
     SALTWORKS_TRACEBACK=1 in the environment shows the traceback as well.
     """
     argv = sys.argv[1:] if argv is None else argv
@@ -55,14 +65,56 @@ def run(function: Callable[[Any], None], options: Options | dict[str, Options], 
         return
     try:
         check(options, argv)
-        function(fire.Fire(typed(options), command=argv, name=sys.argv[0], serialize=lambda _: None))
+        with ended_by_interrupt():
+            function(fire.Fire(typed(options), command=argv, name=sys.argv[0], serialize=lambda _: None))
     except (BadInput, OSError) as error:
         if os.environ.get("SALTWORKS_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error if isinstance(error, BadInput) else of_system(error)}")
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last finished epoch or stage", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         sys.exit(130)
+
+
+def of_system(error: OSError) -> str:
+    """What the operating system refuses, as a sentence with its remedy."""
+    place, reason = error.filename or "a file", error.strerror or str(error)
+    if error.errno in FULL:
+        return f"{place} cannot be written ({reason}): make room and give the same command again, which goes on"
+    if error.errno in CLOSED:
+        return f"{place} is closed to this user ({reason}): change its permissions, or name another folder"
+    return f"{place}: {reason}" if error.filename else reason
+
+
+@contextmanager
+def ended_by_interrupt() -> Iterator[None]:
+    """Ctrl-C ends the process GRACE seconds later at the latest, wherever it is.
+
+    Python hears signals between its own instructions only, and one step of a large net on a CPU is a minute without
+    any. Nothing is lost by so sudden an end: files get their names when they are whole.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=end_after_interrupt, args=(heard,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(told)  # which ends the thread
+
+
+def end_after_interrupt(heard: int) -> None:
+    """Read the numbers of signals until there will be no more."""
+    while signals := os.read(heard, 64):
+        if signal.SIGINT in signals:
+            time.sleep(GRACE)
+            print(STOPPED, file=sys.stderr, flush=True)
+            os._exit(130)
+    os.close(heard)
 
 
 def help_text(options: Options | dict[str, Options], preset: str) -> str:

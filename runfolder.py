@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import socket
 import subprocess
 import time
@@ -26,6 +27,7 @@ from typing import Any
 
 from command import BadInput
 
+SEAL = "sha256 of the above"
 ROOT = Path(__file__).parent
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "pretrainedmodels", "numpy", "opencv-python-headless")
 
@@ -77,13 +79,20 @@ def models(run: str, file: str = "final.pt") -> list[Path]:
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends and removed when it fails."""
+    """A temporary path beside `path`, renamed to it when the block ends and removed when it fails.
+
+    An OSError of the block, of a full disk for example, names `path`.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -93,15 +102,46 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path | str, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: Path | str, value: dict[str, Any]) -> None:
+    """`value` with a checksum of all the rest as its last entry."""
+    sealed = value | {SEAL: seal(value)}
+    write_text(path, json.dumps(sealed, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path | str) -> Any:
+    """What `write_json` wrote, without its checksum. Raises BadInput where it is damaged; files without one pass."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"{path} is not readable JSON ({error}): delete it and run its stage again") from error
+    if isinstance(found, dict) and SEAL in found and found.pop(SEAL) != seal(found):
+        remedy = f"delete it and run its stage again (if you changed it on purpose, remove its line {SEAL!r})"
+        raise BadInput(f"{path} is not as it was written, by its checksum: {remedy}")
+    return found
+
+
+def seal(value: dict[str, Any]) -> str:
+    """SHA-256 of a dict as it comes back from JSON, in hexadecimal."""
+    stored = json.loads(json.dumps(value))
+    return hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+
+
+def write_with_origin(path: Path, text: str, **origin: Any) -> None:
+    """A table, and beside it NAME.json with the table's checksum, `origin`, and what it was made with."""
+    told = path.with_suffix(".json")
+    told.unlink(missing_ok=True)  # never an old one beside a new table
+    write_text(path, text)
+    write_json(told, {"sha256": checksum(path)} | origin | {"made with": provenance()})
+
+
+def refuse_changed(path: Path) -> None:
+    """Raise BadInput for a table that is not what `write_with_origin` wrote. One without NAME.json passes."""
+    told = path.with_suffix(".json")
+    if told.is_file() and read_json(told).get("sha256") != checksum(path):
+        raise BadInput(
+            f"{path} is not as it was written, by its checksum in {told.name}: make it again, or remove {told} if you "
+            "changed it on purpose"
+        )
 
 
 def checksum(path: Path | str) -> str:
@@ -122,13 +162,36 @@ def lock(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise BadInput(f"{folder} is in use by {file.read().strip()}: wait for it or stop it") from None
+            minutes = (time.time() - os.fstat(file.fileno()).st_mtime) / 60
+            owner = f"{file.read().strip()}, {minutes:,.0f} min ago"
+            raise BadInput(f"{folder} is in use by {owner}: wait for it or stop it") from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
         file.flush()
-        for leftover in folder.glob(".*.tmp"):  # of a process that was killed while it wrote: nobody else is here
-            leftover.unlink()
+        remove_leftovers(folder)
         yield
+
+
+def remove_leftovers(folder: Path, name: str = "") -> None:
+    """Remove temporary files and folders (.NAME....PID.tmp) of processes that were killed while they wrote."""
+    for path in folder.glob(f".{name}*.tmp"):
+        owner = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
+        if owner.isdecimal() and int(owner) != os.getpid() and is_alive(int(owner)):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 @cache

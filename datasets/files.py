@@ -155,7 +155,11 @@ def open_carvana(data: Path | str, chosen: Labels, extra: Sequence[str] = ()) ->
         raise BadInput(f"--extra={' '.join(extra)} does not go with the layout carvana: use the layout tiles")
     folder = data / "train_hq" if (data / "train_hq").is_dir() else data / "train"
     images = pictures.by_stem(folder)
-    masks = {stem.removesuffix("_mask"): path for stem, path in pictures.by_stem(data / "train_masks").items()}
+    masks: dict[str, Path] = {}
+    for stem, path in pictures.by_stem(data / "train_masks").items():
+        other = masks.setdefault(stem.removesuffix("_mask"), path)
+        if other != path:
+            raise BadInput(f"{path.parent} has {other.name} and {path.name}: keep one mask of each image")
     refuse_missing(data / "train_masks", images, masks)
     names = list(images)
     return Files(

@@ -10,7 +10,7 @@ many tiles of the run's split have kin in other folds.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,7 @@ def read(path: Path | str, names: Sequence[str]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path} is missing, expected a table of id, fold: python -m datasets.folds writes a run's")
+    runfolder.refuse_changed(path)
     table = salt.read_table(path, COLUMNS)
     refuse(path, table["id"][table["id"].duplicated()], "twice", "each tile once: remove the other row")
     refuse(path, sorted(set(table["id"]) - set(names)), "which --data lacks", "labelled tiles only: is it other data")
@@ -155,8 +156,8 @@ def write(options: Options) -> None:
             )
         print(f"{path} holds this split already")
         return
-    with runfolder.atomic(path) as temporary:
-        folds.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
+    text = folds.to_csv(index=False, lineterminator="\n")
+    runfolder.write_with_origin(path, text, options=asdict(options))
     sizes = folds["fold"].value_counts()
     print(f"{path}: {len(folds)} tiles in {len(sizes)} folds of {sizes.min()} to {sizes.max()}")
 

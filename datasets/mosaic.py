@@ -15,7 +15,7 @@ grey value fit anywhere: left out.
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +235,7 @@ def read(path: Path | str, names: Sequence[str]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path} is missing: python -m datasets.mosaic --data=... --out={path} writes it")
+    runfolder.refuse_changed(path)
     table = salt.read_table(path, COLUMNS)
     unknown = sorted(set(table["id"]) - set(names))
     if unknown:
@@ -254,8 +255,8 @@ def write(options: Options) -> None:
     started = time.perf_counter()
     train, test = salt.load_train(options.data), salt.load_test(options.data)
     table, report = find_all(train, test, options.min_strength)
-    with runfolder.atomic(options.out) as temporary:
-        table.to_csv(temporary, index=False, encoding="utf-8", lineterminator="\n")
+    text = table.to_csv(index=False, lineterminator="\n")
+    runfolder.write_with_origin(Path(options.out), text, options=asdict(options))
     for what, value in report.items():
         print(f"{what:32}{value:.1f}" if isinstance(value, float) else f"{what:32}{value}")
     if table.empty:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import runfolder
 from command import BadInput
 
 
@@ -18,7 +19,8 @@ def new_folder(data: Path, content: Collection[str], sign: str) -> Iterator[Path
     """
     data = data.resolve()
     check_replaceable(data, content, sign)
-    temporary, old = (data.with_name(f".{data.name}.{os.getpid()}.{end}") for end in ("tmp", "old"))
+    temporary, old = (data.with_name(f".{data.name}.{what}.{os.getpid()}.tmp") for what in ("new", "old"))
+    runfolder.remove_leftovers(data.parent, f"{data.name}.")
     try:
         temporary.mkdir(parents=True)
         yield temporary

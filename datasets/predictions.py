@@ -1,23 +1,28 @@
-"""Stored probabilities: STEM.npy holds the pixels, STEM.csv the names and one probability per image.
+"""Stored probabilities: STEM.npy holds the pixels, STEM.csv the names, one probability per image, and a checksum.
 
 Pixels are uint16, round(65535 p), of shape (N, H, W) or (N, classes, H, W) at the tile's own size, and are
 memory-mapped: 18,000 tiles of 101 x 101 are 367 MB on the disk and next to nothing in memory.
-The csv is written last, so its presence says that both are complete.
+The csv is written last, so its presence says that both are complete; its column crc32 is of a tile's name, image
+probability and pixels, and is checked whenever they are read.
 """
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.lib.format import open_memmap
+from numpy.typing import DTypeLike
 
 import runfolder
 from command import BadInput
 
 SCALE = 65535
+COLUMNS = ["name", "image_probability", "crc32"]
 WINDOWS = "windows.txt"  # beside predictions across borders of tiles: the checksum of the mosaics they went by
 REMEDY = "run the stage that writes it again"
 
@@ -44,26 +49,25 @@ def write(stem: Path | str, names: Sequence[str], chunks: Iterable[tuple]) -> No
     Tensors (any device and float type) or arrays, 0..1; one chunk is in memory at a time. What STEM held before stays
     until the new pixels are complete. Raises BadInput for values outside 0..1 (NaN: the training diverged).
     """
-    names, image_chunks = list(names), []
+    names, rows = list(names), []
     npy, csv = files(stem)
     assert names and len(set(names)) == len(names), f"{stem}: names must be one or more and differ"
-    with runfolder.atomic(npy) as temporary:
-        pixels, done = None, 0
+    with runfolder.atomic(npy) as temporary, open(temporary, "wb") as file:
         for probability, image_probability in chunks:
-            probability = checked(probability, stem, names[done:])
-            if pixels is None:
-                shape = (len(names), *probability.shape[1:])
-                pixels = open_memmap(temporary, mode="w+", dtype=np.uint16, shape=shape)
-            pixels[done : done + len(probability)] = np.rint(probability * SCALE)
-            image_chunks.append(checked(image_probability, stem, names[done:]))
-            assert image_chunks[-1].shape == (len(probability),), "a chunk needs one image probability per tile"
-            done += len(probability)
-        assert done == len(names), f"{stem}: got {done} predictions for {len(names)} names"
-        pixels.flush()
+            probability = checked(probability, stem, names[len(rows) :])
+            image_probability = checked(image_probability, stem, names[len(rows) :])
+            assert image_probability.shape == (len(probability),), "a chunk needs one image probability per tile"
+            if not rows:
+                write_header(file, (len(names), *probability.shape[1:]), np.uint16)
+            pixels = np.rint(probability * SCALE).astype(np.uint16)
+            file.write(pixels.tobytes())
+            said = [f"{value:.9g}" for value in image_probability]
+            here = names[len(rows) : len(rows) + len(said)]
+            rows += zip(here, said, map(checksum, here, said, pixels), strict=True)
+        assert len(rows) == len(names), f"{stem}: got {len(rows)} predictions for {len(names)} names"
         csv.unlink(missing_ok=True)  # never an old list beside new pixels
-    table = pd.DataFrame({"name": names, "image_probability": np.concatenate(image_chunks)})
     with runfolder.atomic(csv) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.9g", encoding="utf-8")
+        pd.DataFrame(rows, columns=COLUMNS).to_csv(temporary, index=False, encoding="utf-8")
 
 
 def read(stem: Path | str) -> Predictions:
@@ -75,14 +79,32 @@ def read(stem: Path | str) -> Predictions:
     table = read_table(csv)
     try:
         pixels = np.load(npy, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as error:
+    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, TokenError) as error:
         raise BadInput(f"{npy} is not a whole array of numbers ({error}): {REMEDY}") from error
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint16 or pixels.ndim not in (3, 4):
         got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else "an archive"
         raise BadInput(f"{npy} holds {got}, expected uint16 (N, H, W) or (N, classes, H, W): {REMEDY}")
     if len(pixels) != len(table):
         raise BadInput(f"{npy} holds {len(pixels)} tiles and {csv} {len(table)} names, expected as many: {REMEDY}")
-    return Predictions(table["name"].tolist(), table["image_probability"].to_numpy(np.float32), pixels)
+    found = map(checksum, table["name"], table["image_probability"], pixels)
+    for name, told, crc in zip(table["name"], table["crc32"], found, strict=True):
+        if told != str(crc):
+            raise BadInput(f"{npy} or {csv} is damaged at {name!r}, by its checksum: {REMEDY}")
+    return Predictions(table["name"].tolist(), table["image_probability"].astype(np.float32).to_numpy(), pixels)
+
+
+def write_header(file: BinaryIO, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    """The beginning of a .npy file, behind which the array's bytes are written.
+
+    np.save and a memory map would not tell a full disk from other errors, or crash there.
+    """
+    description = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, description)
+
+
+def checksum(name: str, image_probability: str, pixels: np.ndarray) -> int:
+    """CRC-32 of a tile's row and pixels."""
+    return zlib.crc32(np.ascontiguousarray(pixels), zlib.crc32(f"{name},{image_probability}".encode()))
 
 
 def files(stem: Path | str) -> tuple[Path, Path]:
@@ -92,18 +114,17 @@ def files(stem: Path | str) -> tuple[Path, Path]:
 
 
 def read_table(csv: Path) -> pd.DataFrame:
-    """The checked names (text, whatever they look like) and image probabilities (float64)."""
+    """The names, image probabilities and checksums as text; the first two are checked."""
     try:
         table = pd.read_csv(csv, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:  # pandas' parser errors and undecodable bytes among them
         raise BadInput(f"{csv} is not a readable table ({error}): {REMEDY}") from error
-    if list(table.columns) != ["name", "image_probability"]:
-        raise BadInput(f"{csv} has the columns {list(table.columns)}, expected name, image_probability: {REMEDY}")
+    if list(table.columns) != COLUMNS:
+        raise BadInput(f"{csv} has the columns {list(table.columns)}, expected {', '.join(COLUMNS)}: {REMEDY}")
     repeated = table["name"][table["name"].duplicated()]
     if len(repeated):
         raise BadInput(f"{csv} lists {repeated.iloc[0]!r} twice, expected each tile once: {REMEDY}")
-    table["image_probability"] = pd.to_numeric(table["image_probability"], errors="coerce")
-    wrong = table["name"][~table["image_probability"].between(0, 1)]
+    wrong = table["name"][~pd.to_numeric(table["image_probability"], errors="coerce").between(0, 1)]
     if len(wrong):
         raise BadInput(f"{csv} has no image_probability in 0..1 for {wrong.iloc[0]!r}: {REMEDY}")
     return table

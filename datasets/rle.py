@@ -63,7 +63,8 @@ def runs(text: str, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         raise BadInput(f"the RLE holds {len(words)} numbers, expected pairs of start and length: one is lost")
     pixels = height * width
     # Longer numbers than the tile's own are outside, and might not fit an integer.
-    numbers = [int(word) if len(word) <= 18 else 10**18 for word in words]
+    digits = [word.lstrip("0") or "0" for word in words]
+    numbers = [int(word) if len(word) <= 18 else 10**18 for word in digits]
     starts, lengths = np.array(numbers[0::2], np.int64), np.array(numbers[1::2], np.int64)
     ends = starts + lengths  # the first pixel after each run
     previous = np.r_[0, ends[:-1]][: len(ends)]

@@ -10,7 +10,7 @@ all images by a model that pads. A raster needs some 40 bytes of memory a pixel.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,6 +85,8 @@ def segment(options: Options) -> None:
             rows.append(write(options, loaded, out, picture, predict(options, loaded, picture.image)))
     with runfolder.atomic(out / "images.csv") as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False, float_format="%.6f", encoding="utf-8", lineterminator="\n")
+    told = {"options": asdict(options), "checkpoint": runfolder.checksum(options.checkpoint)}
+    runfolder.write_json(out / "images.json", told | {"made with": runfolder.provenance()})
     print(f"{out}/images.csv, masks: {len(rows)} images")
 
 

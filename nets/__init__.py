@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -72,8 +73,13 @@ def save(path: Path | str, net: nn.Module, /, **details: Any) -> None:
         "provenance": runfolder.provenance(),
         "details": details,
     }
-    with runfolder.atomic(path) as temporary:
-        torch.save(content, temporary)
+    with runfolder.atomic(path) as temporary, open(temporary, "wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # in which PyTorch hides what the system said
+            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        file.flush()
+        os.fsync(file.fileno())  # whole on the disk before it has its name, even if the machine loses its power
 
 
 def load(path: Path | str) -> tuple[nn.Module, dict[str, Any]]:

@@ -30,7 +30,7 @@ from scipy.stats import beta
 import command
 import runfolder
 from command import BadInput
-from datasets import folds, mosaic, salt
+from datasets import folds, mosaic, predictions, salt
 from datasets.salt import Tiles
 from losses.compare import chance_of_best, paired_gain
 from postprocess import columns, scores, stages
@@ -99,7 +99,9 @@ def rules(options: Options) -> None:
     masks, changes = apply_kept(found["rules"], unknown, scores.masks_at(test, threshold))
     found["share of empty test masks"] = float((~masks.any(axis=(1, 2))).mean())
     with stages.together(folder, WRITTEN) as temporary:
-        np.save(temporary / "masks.npy", masks)
+        with open(temporary / "masks.npy", "wb") as file:
+            predictions.write_header(file, masks.shape, np.uint8)
+            file.write(masks.astype(np.uint8).tobytes())
         changes.to_csv(temporary / "changes.csv", index=False, encoding="utf-8", lineterminator="\n")
         found["made from"] = stages.checksums(folder, [*INPUTS, *(["mosaics.csv"] if has_mosaics(folder) else [])])
         found["written"] = stages.checksums(temporary, WRITTEN[:-1])

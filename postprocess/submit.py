@@ -40,6 +40,7 @@ def submit(options: Options) -> None:
     if options.show:
         refuse_older(folder)
         refuse_other_data(path, names)
+        refuse_other_masks(path, *read_masks(folder))
     else:
         with runfolder.lock(folder):
             write(path, names, *read_masks(folder))
@@ -108,6 +109,15 @@ def refuse_older(folder: Path) -> None:
 def refuse_other_data(path: Path, names: Sequence[str]) -> None:
     if read_texts(path)["id"].tolist() != list(names):
         raise BadInput(f"{path} is of other test tiles than this --data: give its own, or another RUN")
+
+
+def refuse_other_masks(path: Path, names: Sequence[str], masks: np.ndarray) -> None:
+    """Raise BadInput for a submission that was changed or damaged after it was written."""
+    table = read_texts(path)
+    different = table["id"][table["rle_mask"] != encode(masks, pd.Index(names).get_indexer(table["id"]))]
+    if len(different):
+        remedy = f"run {stages.again(path.parent, path.name)} again"
+        raise BadInput(f"{path} has another mask for {different.iloc[0]!r} than masks.npy beside it: {remedy}")
 
 
 def summarise(folder: Path, table: pd.DataFrame, ensemble: dict[str, Any], found: dict[str, Any]) -> None:

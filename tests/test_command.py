@@ -1,7 +1,14 @@
 """Typed flags and errors in one sentence."""
 
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -105,3 +112,60 @@ def test_help_tells_the_comments_of_base_classes(capsys: pytest.CaptureFixture):
     command.run(lambda options: pytest.fail("it ran"), Further, ["--help"])
     told = capsys.readouterr().out
     assert "the fold that validates" in told and "--name=..." in told and "needed" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "runs/a.pt"), r"runs/a\.pt cannot be written .*make room"),
+        (OSError(errno.EACCES, "Permission denied", "runs/r"), r"runs/r is closed to this user .*permissions"),
+        (OSError(errno.EIO, "Input/output error", "x.png"), r"x\.png: Input/output error"),
+        (OSError("no number"), "no number"),
+    ],
+)
+def test_what_the_system_refuses_is_a_sentence(error: OSError, said: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SALTWORKS_TRACEBACK", raising=False)
+
+    def refused(options: Options) -> None:
+        raise error
+
+    with pytest.raises(SystemExit, match=f"^error: {said}"):
+        command.run(refused, Options, [])
+
+
+DEEP = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # minutes in a library that hears no signal
+LIGHT = "time.sleep(60)"
+
+
+COMMAND = """
+import dataclasses, hashlib, time
+import command
+
+@dataclasses.dataclass
+class Options:
+    pass
+
+def work(options):
+    print("in", flush=True)
+    {}
+
+command.run(work, Options)
+"""
+
+
+@pytest.mark.parametrize("work", [DEEP, LIGHT])
+def test_ctrl_c_ends_within_five_seconds(work: str, tmp_path: Path):
+    (tmp_path / "work.py").write_text(COMMAND.format(work))
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "work.py")],
+        env=dict(os.environ) | {"PYTHONPATH": str(Path(command.__file__).parent)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    process.stdout.readline()
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert time.monotonic() - started < 5
+    assert process.returncode == 130 and errors.strip() == command.STOPPED

@@ -32,7 +32,7 @@ from nets import Output, tta
 from training import setup
 from training.config import PRESETS, Config, resolve
 from training.setup import Job
-from training.train import epoch_groups, seed_epoch, train_step
+from training.step import epoch_groups, seed_epoch, train_step
 
 TILES = 64  # at least; as many as two groups need
 TILE_SIZE = 101  # pixels

@@ -102,6 +102,8 @@ class Config:
     precision: str = "auto"  # bf16, fp16, float32; auto = bf16 where the device computes in it
     threads: int = 0  # CPU threads, part of the result's identity; 0 = the machine's cores
     seed: int = 0  # of the weights, the order of tiles, augmentation and dropout
+    fit_batch: bool = False  # a smaller batch if memory needs it, and as many more accumulated
+    deterministic: bool = False  # the same bits at every run on a GPU too, slower; a CPU needs no switch
     compile: bool = False  # by torch.compile: minutes before the first step; a CPU needs a C++ compiler
     recompute: bool = False  # activations in the backward pass instead of keeping them: less memory, a third slower
 
@@ -281,7 +283,8 @@ def resolve(config: Config) -> Config:
     return replace(config, device=device, precision=precision, threads=config.threads or num_cores())
 
 
-WHERE = {"data", "run", "device", "recompute", "workers"}  # where things are and how they fit there, not what they are
+# Where things are and how they fit there, not what they are.
+WHERE = {"data", "run", "device", "recompute", "workers", "fit_batch"}
 
 
 AUTO = {"threads": 0, "precision": "auto"}  # what agrees with anything
@@ -290,11 +293,14 @@ AUTO = {"threads": 0, "precision": "auto"}  # what agrees with anything
 def differences(asked: Config, stored: dict[str, object]) -> list[str]:
     """Fields in which a stored model is not what is asked for. One that it does not tell of yet had its default.
 
-    More epochs are no difference where the schedule does not depend on their number: training goes on.
+    More epochs are no difference where the schedule does not depend on their number: training goes on. With
+    --fit_batch, a step of the same size is none.
     """
-    found = []
+    found, step = [], stored.get("batch", Config.batch) * stored.get("accumulate", Config.accumulate)
     for field in fields(Config):
         want, has = getattr(asked, field.name), stored.get(field.name, field.default)
+        if field.name in ("batch", "accumulate") and asked.fit_batch and asked.batch * asked.accumulate == step:
+            continue
         if field.name == "epochs" and asked.schedule in LONGER and want > has:
             continue
         if field.name not in WHERE and want != has and want != AUTO.get(field.name, has):

@@ -23,7 +23,8 @@ from command import BadInput, at_least
 from training import setup
 from training.config import PRESETS, Config, resolve
 from training.state import table
-from training.train import epoch_groups, seed_epoch, set_rate, train_step
+from training.step import epoch_groups, seed_epoch, train_step
+from training.train import set_rate
 
 SMOOTHING = 0.9  # of the running mean of the loss
 DIVERGED = 4  # times the lowest smoothed loss ends the search
@@ -69,7 +70,7 @@ def sweep(job: setup.Job, search: Search) -> list[dict[str, float]]:
         rate = search.lowest * ratio**step
         set_rate(job.optimizer, rate)
         group = groups.pop()
-        loss = float(train_step(job, group, job.feed(group), generator, search.image_size)[0])
+        loss = float(train_step(job, group, job.feed(group), generator, search.image_size).loss)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smoothed = mean / (1 - SMOOTHING ** (step + 1))  # without the pull of the zero it began with
         lowest = min(lowest, smoothed)

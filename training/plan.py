@@ -12,22 +12,15 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import torch
-from torch import nn
 
 import command
-import nets
 import runfolder
 from command import BadInput
 from datasets import layouts, png, salt
-from nets.recompute import recompute
-from training import state
+from training import memory, state
 from training.config import PRESETS, Config, resolve
 
-FLOAT = 4  # bytes of a float32
-MOMENTS = {"muon": 1, "sgd": 1, "adagrad": 1}  # the optimiser's tensors beside each weight; 2 of others
-LIBRARIES = 0.6e9  # bytes: Python, torch and the decoded tiles
-WEIGHT_FILES = 3  # latest, final, swa; and three best ones per cycle
+WEIGHT_FILES = 3  # latest, final, swa; and the best ones per cycle
 PROBABILITY = 2  # bytes of a stored probability
 
 
@@ -76,24 +69,26 @@ def refuse_missing_folds(configs: list[Config]) -> None:
 def progress(folder: Path, epochs: int) -> str:
     if (folder / "final.pt").exists() and state.stored_config(folder)["epochs"] >= epochs:
         return "trained"
-    return "interrupted" if (folder / "latest.pt").exists() else "to train"
+    return "interrupted" if state.newest(folder) else "to train"
 
 
 def print_needs(asked: Plan, count: int) -> None:
     config = resolve(asked)
-    parameters, activations = measure(config)
-    memory, disk = needed_memory(config, parameters, activations), count * needed_disk(config, parameters)
+    config = memory.fitted(config) if config.fit_batch else config
+    parameters, activations = memory.measure(config)
+    needed, has = memory.needed_memory(config, parameters, activations), memory.total_memory(config.device)
+    disk = count * needed_disk(config, parameters) + memory.state_size(config, parameters)  # previous.pt, one at a time
     free = shutil.disk_usage(existing(runfolder.runs())).free
+    accumulated = f" ({config.accumulate} accumulated)" if config.accumulate > 1 else ""
     print(
-        f"{count} to go of {name_of(config)}, {parameters:,} parameters each: about {memory / 1e9:.1f} GB of memory "
-        f"at batch {config.batch}, up to {disk / 1e9:.1f} GB of checkpoints and probabilities on disk, which has "
-        f"{free / 1e9:.0f} GB free"
+        f"{count} to go of {name_of(config)}, {parameters:,} parameters each: about {needed / 1e9:.1f} GB of memory "
+        f"at batch {config.batch}{accumulated}, up to {disk / 1e9:.1f} GB of checkpoints and probabilities on disk, "
+        f"which has {free / 1e9:.0f} GB free"
     )
     if disk > free:
         print("WARNING: the disk will not hold it all: `make prune` between models keeps final and swa only")
-    if memory > total_memory(config.device):
-        has = f"{total_memory(config.device) / 1e9:.0f} GB"
-        print(f"WARNING: this {config.device} has {has} of memory: take a smaller --batch and more --accumulate")
+    if needed > has:
+        print(f"WARNING: this {config.device} has {has / 1e9:.0f} GB of memory: add --fit_batch")
 
 
 def name_of(config: Config) -> str:
@@ -104,7 +99,8 @@ def name_of(config: Config) -> str:
 def needed_disk(config: Config, parameters: int) -> float:
     """Bytes that one model leaves: checkpoints, the optimiser's state in latest.pt, probabilities of all tiles."""
     cycles = config.cycles if config.schedule == "clr" else 1
-    weights = parameters * FLOAT * (WEIGHT_FILES + len(config.best.split()) * cycles + MOMENTS.get(config.optimizer, 2))
+    files = WEIGHT_FILES - 1 + len(config.best.split()) * cycles  # without latest.pt
+    weights = parameters * memory.FLOAT * files + memory.state_size(config, parameters)
     if layouts.layout_of(config.data) != "salt":
         return weights
     images = [path for part in ("train", "test") for path in Path(config.data, part, "images").glob("*.png")]
@@ -113,50 +109,6 @@ def needed_disk(config: Config, parameters: int) -> float:
 
 def pixels(images: list[Path]) -> int:
     return sum(math.prod(png.decode(path).shape[:2]) for path in images)
-
-
-def measure(config: Config) -> tuple[int, int]:
-    """(parameters, bytes that one image's forward pass keeps for the backward pass in float32), nothing computed."""
-    with torch.device("meta"):
-        channels = 3 + len(config.extra.split())
-        of_data = {"channels": channels, "classes": config.chosen_labels.num_classes}
-        net = nets.build(config.net, **config.net_arguments, **of_data)
-        if config.recompute:
-            recompute(net.blocks)
-        images = torch.empty(2, channels, config.image_size, config.image_size)
-    return sum(parameter.numel() for parameter in net.parameters()), saved_bytes(net, images) // len(images)
-
-
-def saved_bytes(net: nn.Module, images: torch.Tensor) -> int:
-    """Bytes that autograd saves in a forward pass, each storage once, the net's own tensors not counted."""
-    own = {tensor.untyped_storage()._cdata for tensor in net.state_dict(keep_vars=True).values()}
-    kept = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        net.train()(images)
-    return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own)
-
-
-def needed_memory(config: Config, parameters: int, activations: int) -> float:
-    """Bytes at the peak of a training step: weights, gradients, moments, saved activations, libraries."""
-    half = 0.6 if config.precision in ("bf16", "fp16") else 1.0  # autocast keeps some in float32
-    weights = parameters * FLOAT * (2 + MOMENTS.get(config.optimizer, 2))
-    return weights + activations * half * config.batch + LIBRARIES
-
-
-def total_memory(device: str) -> float:
-    """Bytes of the GPU's or the machine's memory; infinite where it cannot be told."""
-    if device == "cuda":
-        return torch.cuda.mem_get_info()[1]
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return float("inf")
-    return 1024 * float(next(line.split()[1] for line in lines if line.startswith("MemTotal")))
 
 
 def existing(path: Path) -> Path:

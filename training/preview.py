@@ -18,7 +18,7 @@ from datasets import framing, panels, pictures
 from training import setup
 from training.config import PRESETS, Config, resolve
 from training.feed import feed
-from training.train import seed_epoch
+from training.step import seed_epoch
 
 GAP = 4  # pixels between pictures
 

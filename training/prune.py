@@ -42,7 +42,8 @@ def prune(options: Options) -> None:
 def superfluous(folder: Path) -> list[Path]:
     """Checkpoints of a finished model that nothing reads any more."""
     done = (folder / "swa.pt").exists() and (folder / "test.csv").exists()
-    return sorted([*folder.glob("latest.pt"), *(folder.glob("*best-*.pt") if done else ())])
+    names = ("latest.pt", "previous.pt", *(["*best-*.pt"] if done else []))
+    return sorted(path for name in names for path in folder.glob(name))
 
 
 if __name__ == "__main__":

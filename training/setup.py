@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 import losses
@@ -43,6 +44,11 @@ class Job:
     more: dict[str, Tiles | Files]  # further validation sets by name
     native_size: tuple[int, int]  # pixels, height and width of most training images
 
+    @property
+    def scaler(self) -> GradScaler | None:
+        """Of the gradients, where the precision has one: fp16."""
+        return getattr(self.fabric.strategy.precision, "scaler", None)
+
     def feed(self, batches: Sequence[Tensor]) -> Iterator[Batch]:
         """Training images and label maps of batches of indices, on the device."""
         workers = num_cores() if self.config.workers < 0 else self.config.workers
@@ -54,6 +60,8 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | tuple[Files, Files] | No
 
     `data` are training and validation tiles, by default those of the config's fold.
     """
+    if config.deterministic:
+        make_deterministic()
     fabric = make_fabric(config.device, config.precision, config.threads)
     train, validation = data or load_fold(config)
     framed, more = framing.build(**framing_settings(config, train)), more_validation(config, train)
@@ -84,6 +92,13 @@ def prepare(config: Config, data: tuple[Tiles, Tiles] | tuple[Files, Files] | No
         more={name: placed(source, fabric.device) for name, source in more.items()},
         native_size=train.size if isinstance(train, Tiles) else next(iter(train.sizes())),
     )
+
+
+def make_deterministic() -> None:
+    """PyTorch's slower algorithms where the usual ones add up in any order; it raises an error where it has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
 
 
 def refuse_lost_randomness(device: torch.device) -> None:

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from dataclasses import asdict, dataclass, field
+import os
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,10 @@ class Progress:
 
 
 def save_epoch(job: Job, done: Progress, folder: Path, identity: dict[str, str]) -> None:
-    """Best checkpoints, then the tables, then latest.pt: a kill in between repeats the epoch and writes the same."""
+    """Best checkpoints, then the tables, then latest.pt: a kill in between repeats the epoch and writes the same.
+
+    The last latest.pt stays as previous.pt, for the case that a disk spoils the new one.
+    """
     details = checkpoint_details(job, done, identity)
     for score in improved(done.history, job.config):
         nets.save(folder / f"{prefix(job.config, done.epoch - 1)}best-{score}.pt", job.net, **details)
@@ -46,7 +50,15 @@ def save_epoch(job: Job, done: Progress, folder: Path, identity: dict[str, str])
         "history": done.history,
         "times": done.times,
     }
-    nets.save(folder / "latest.pt", job.net, **details, **resumable)
+    nets.save(folder / "next.pt", job.net, **details, **resumable)
+    if (folder / "latest.pt").exists():
+        os.replace(folder / "latest.pt", folder / "previous.pt")
+    os.replace(folder / "next.pt", folder / "latest.pt")
+
+
+def newest(folder: Path) -> Path | None:
+    """What to go on from: latest.pt, or what a kill between the two renamings above has left of it."""
+    return next((path for name in ("latest", "previous") if (path := folder / f"{name}.pt").exists()), None)
 
 
 def resume(job: Job, path: Path, identity: dict[str, str]) -> Progress:
@@ -54,7 +66,7 @@ def resume(job: Job, path: Path, identity: dict[str, str]) -> Progress:
     try:
         net, details = nets.load(path)
     except BadInput as error:
-        raise BadInput(f"{error}; remove it to train this model from the start") from error
+        raise BadInput(f"{error}; {remedy(path)}") from error
     if "history" not in details:
         raise BadInput(f"{path} holds weights but no training state: remove it to train this model from the start")
     differing = unlike(details["config"], job.config, identity)
@@ -64,6 +76,18 @@ def resume(job: Job, path: Path, identity: dict[str, str]) -> Progress:
     job.optimizer.load_state_dict(details["optimizer"])
     job.fabric.strategy.precision.load_state_dict(details["precision"])
     return Progress(details["history"], details["times"])
+
+
+def remedy(damaged: Path) -> str:
+    """How to go on without this checkpoint."""
+    before = damaged.with_name("previous.pt")
+    try:
+        if damaged != before and before.exists():
+            epoch = nets.load(before)[1]["epoch"]
+            return f"`mv {before} {damaged}` and the same command go on from epoch {epoch}, which is whole"
+    except BadInput:
+        pass  # so that neither is
+    return "remove it to train this model from the start"
 
 
 def checkpoint_details(job: Job, done: Progress, identity: dict[str, str]) -> dict[str, Any]:
@@ -95,9 +119,10 @@ def prefix(config: Config, epoch: int) -> str:
 
 
 def table(rows: Rows) -> str:
-    """CSV text of equal dicts."""
+    """CSV text of dicts; what some of them lack is empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -105,7 +130,7 @@ def table(rows: Rows) -> str:
 
 def stored_config(folder: Path) -> dict[str, Any] | None:
     """config.json of a model that has something worth keeping, else None."""
-    if not any((folder / name).exists() for name in ("final.pt", "latest.pt")):
+    if not (folder / "final.pt").exists() and not newest(folder):
         return None
     path = folder / "config.json"
     if not path.exists():
@@ -114,7 +139,19 @@ def stored_config(folder: Path) -> dict[str, Any] | None:
     missing = {"threads", "precision", "folds"} - set(stored if isinstance(stored, dict) else ())
     if missing:
         raise BadInput(f"{path} lacks {min(missing)!r}, so it is damaged: restore it, or remove {folder}")
+    refuse_other_version(stored, path)
     return stored
+
+
+def refuse_other_version(stored: dict[str, Any], path: Path) -> None:
+    """Raise BadInput for a config with options that this code does not have."""
+    known = {item.name for item in fields(Config)} | {"folds"} | set(runfolder.provenance())
+    unknown = sorted(set(stored) - known)
+    if unknown:
+        raise BadInput(
+            f"{path} has the option {unknown[0]!r}, which this version of Saltworks does not know: go on with the "
+            f"version that wrote it (commit {stored.get('commit', 'unknown')}), or train under another RUN"
+        )
 
 
 def refuse_other(folder: Path, config: Config, identity: dict[str, str]) -> None:

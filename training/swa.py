@@ -28,7 +28,8 @@ from nets.device import PRECISIONS
 from training import setup
 from training.config import LONGER, WHERE, Config, resolve
 from training.evaluate import evaluate
-from training.train import seed_epoch
+from training.state import refuse_other_version
+from training.step import seed_epoch
 
 Sources = dict[str, dict[str, Any]]  # checkpoint's name -> what it tells beside its weights
 
@@ -56,6 +57,7 @@ def swa(options: Options) -> None:
         raise BadInput(f"{folder}/final.pt is missing: `make train` this model first")
     sources = distinct(read_details(folder, options.checkpoints))
     name, details = next(iter(sources.items()))
+    refuse_other_version(details["config"], folder / f"{name}.pt")
     runfolder.refuse_moved(folder / f"{name}.pt", details["config"], options.run, options.variant, options.fold)
     job = job_of(details, options)
     with runfolder.lock(folder):

@@ -57,6 +57,36 @@ def test_resize_is_undone_within_its_bound(height, width, more, seed):
     assert (resize.unframe(resize.frame(images)) - images).abs().max() <= bound
 
 
+def fits(variant: str, height: int, width: int, image_size: int) -> bool:
+    """By the rules in words: one pixel or more, and pad neither cuts nor reflects more than there is."""
+    after = [image_size - side - (image_size - side) // 2 for side in (height, width)]
+    padded = image_size >= max(height, width) and after[0] < height and after[1] < width
+    return min(height, width, image_size) >= 1 and (variant == "resize" or padded)
+
+
+@given(st.sampled_from(list(framing.VARIANTS)), st.integers(-1, 20), st.integers(-1, 20), st.integers(-1, 45))
+@settings(max_examples=400, derandomize=True, deadline=None)
+def test_any_sizes_are_refused_or_undone(variant, height, width, image_size):
+    if not fits(variant, height, width, image_size):
+        with pytest.raises(BadInput) as error:
+            framing.build(variant, (height, width), image_size)
+        assert "expected" in str(error.value) or ": use " in str(error.value)
+        return
+    frame, images = framing.build(variant, (height, width), image_size), random_images(height, width)
+    framed, masks = frame.frame(images), (images[:, 0] > 0.5).to(torch.uint8)
+    back, framed_masks = frame.unframe(framed), frame.frame_mask(masks)
+    assert framed.shape == (2, 3, image_size, image_size) and back.shape == images.shape
+    assert set(framed_masks.unique().tolist()) <= set(masks.unique().tolist())
+    assert framed.min() >= images.min() - 1e-6 and framed.max() <= images.max() + 1e-6
+    if variant == "pad":
+        assert torch.equal(back, images) and torch.equal(frame.unframe(framed_masks), masks)
+        assert torch.equal(framed_masks, (framed[:, 0] > 0.5).to(torch.uint8))
+    elif image_size >= max(height, width):
+        steps = [images.diff(dim=side).abs().max() for side in (2, 3) if images.shape[side] > 1]
+        bound = (height + width) / (2 * image_size) * max(steps, default=0) + 1e-5
+        assert (back - images).abs().max() <= bound
+
+
 @pytest.mark.parametrize("variant", framing.VARIANTS)
 def test_flat_images_stay_flat(variant):
     frame = framing.build(variant, (101, 101))

@@ -1,9 +1,15 @@
+import random
+import zlib
+
 import numpy as np
 import pytest
 import torch
 
 from command import BadInput
 from datasets import predictions
+
+# of "a,0.25" and the little-endian pixels 0, 65535, 32768, 1
+CRC_BY_HAND = zlib.crc32(b"a,0.25" + bytes.fromhex("0000 ffff 0080 0100"))
 
 
 def write_small(stem, num=5, shape=(4, 3)):
@@ -19,7 +25,7 @@ def test_values_by_hand(tmp_path):
     stored = predictions.read(tmp_path / "oof")
     assert stored.pixels.tolist() == [[[0, 65535, 32768, 1]]]  # 32767.5 goes to the even neighbour
     assert stored.image_probability.tolist() == [0.25]
-    assert (tmp_path / "oof.csv").read_text() == "name,image_probability\na,0.25\n"
+    assert (tmp_path / "oof.csv").read_text() == f"name,image_probability,crc32\na,0.25,{CRC_BY_HAND}\n"
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (2, 4, 3)])
@@ -112,11 +118,11 @@ DAMAGE = {
     "columns": (lambda stem: stem.with_suffix(".csv").write_text("a,b\n1,2\n"), "expected name, image_probability"),
     "no table": (lambda stem: stem.with_suffix(".csv").write_text(""), "is not a readable table"),
     "twice": (
-        lambda stem: stem.with_suffix(".csv").write_text("name,image_probability\na,0\na,0\n"),
+        lambda stem: stem.with_suffix(".csv").write_text("name,image_probability,crc32\na,0,1\na,0,1\n"),
         "lists 'a' twice",
     ),
     "above 1": (
-        lambda stem: stem.with_suffix(".csv").write_text("name,image_probability\na,0\nb,1.5\n"),
+        lambda stem: stem.with_suffix(".csv").write_text("name,image_probability,crc32\na,0,1\nb,1.5,1\n"),
         "no image_probability in 0..1 for 'b'",
     ),
 }
@@ -131,3 +137,25 @@ def test_damage_is_said_in_one_sentence(tmp_path, case):
         predictions.read(tmp_path / "oof")
     assert said in str(error.value) and "oof" in str(error.value)
     assert "run the stage that writes it again" in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".csv"])
+def test_any_flipped_bit_is_found(tmp_path, suffix):
+    """Or changes nothing, as in the padding of the header or the end of a line."""
+    write_small(tmp_path / "oof")
+    expected, path = predictions.read(tmp_path / "oof"), (tmp_path / "oof").with_suffix(suffix)
+    whole, rng, found = path.read_bytes(), random.Random(0), 0
+    for _ in range(300):
+        damaged, place = bytearray(whole), rng.randrange(len(whole))
+        damaged[place] ^= 1 << rng.randrange(8)
+        path.unlink()  # and not written over: `expected` is a map of it
+        path.write_bytes(damaged)
+        try:
+            read = predictions.read(tmp_path / "oof")
+        except BadInput as error:
+            assert "oof" in str(error)
+            found += 1
+            continue
+        assert read.names == expected.names and (read.pixels == expected.pixels).all()
+        assert (read.image_probability == expected.image_probability).all()
+    assert found > 150

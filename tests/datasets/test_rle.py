@@ -1,16 +1,18 @@
+import re
 import time
 
 import numpy as np
 import pytest
 import torch
 from competition import slow_rle
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from command import BadInput
 from datasets import rle
 
+steady = settings(max_examples=300, derandomize=True, deadline=None)
 masks = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=9), elements=st.integers(0, 1))
 
 
@@ -45,6 +47,72 @@ def test_round_trip(many):
     decoded = [rle.decode(text, height, width) for text in rle.encode_many(many)]
     assert (np.stack(decoded) == many).all()
     assert decoded[0].dtype == np.uint8
+
+
+@given(hnp.arrays(hnp.boolean_dtypes() | hnp.integer_dtypes() | hnp.unsigned_integer_dtypes(), (2, 3, 4)))
+@settings(derandomize=True, deadline=None)
+def test_whatever_is_not_0_is_salt(many):
+    assert rle.encode_many(many) == [slow_rle(mask != 0) for mask in many]
+
+
+def slow_decode(text: str, height: int, width: int) -> np.ndarray | None:
+    """Pixel by pixel, to be independent of datasets.rle; None for what is no RLE."""
+    words = re.findall(r"\S+", text)
+    if len(words) % 2 or not all(re.fullmatch("[0-9]+", word) for word in words):
+        return None
+    mask, behind = np.zeros((height, width), np.uint8), 0  # the pixel behind the last run
+    for start, length in zip(map(int, words[::2]), map(int, words[1::2]), strict=True):
+        if start <= behind or length < 1 or start + length > height * width + 1:
+            return None
+        for pixel in range(start - 1, start - 1 + length):
+            mask[pixel % height, pixel // height] = 1
+        behind = start + length
+    return mask
+
+
+def check_text(text: str, height: int, width: int) -> None:
+    """Refused in one line; or it is what the slow decoder reads, and encodes to the same runs."""
+    expected = slow_decode(text, height, width)
+    if expected is None:
+        with pytest.raises(BadInput) as error:
+            rle.decode(text, height, width)
+        assert str(error.value).isprintable()
+        return
+    found = rle.decode(text, height, width)
+    assert np.array_equal(found, expected)
+    assert rle.encode(found).split() == [str(int(word)) for word in text.split()]
+
+
+odd_words = st.sampled_from(
+    ["-1", "+2", "1.0", "1e1", "0x1", "1_0", "nan", "\u0661", "\u00b2", ",", '"', "9" * 40, "0" * 30 + "1"]
+)
+numbers = st.integers(0, 30).map(str)
+separators = st.sampled_from([" ", "  ", "\t", "\n", "\r\n", "\u00a0", "\u3000", "\x1f", ",", "\0", "\ufeff", ""])
+
+
+@given(st.text(), st.integers(1, 6), st.integers(1, 6))
+@steady
+def test_any_text_is_refused_or_read_right(text, height, width):
+    check_text(text, height, width)
+
+
+@given(st.lists(st.tuples(numbers | numbers | odd_words, separators)), st.integers(1, 6), st.integers(1, 6))
+@steady
+def test_numbers_and_what_looks_like_them(pairs, height, width):
+    check_text("".join(word + separator for word, separator in pairs), height, width)
+
+
+@given(masks, st.data())
+@steady
+def test_a_text_that_lost_or_won_letters(many, data):
+    """Cut, changed and filled in at any place: what is still an RLE is read as it now stands."""
+    mask = many[0]
+    text = rle.encode(mask)
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(text)))
+        gone, new = data.draw(st.integers(0, 2)), data.draw(st.text("0123456789 -.x", max_size=2))
+        text = text[:place] + new + text[place + gone :]
+    check_text(text, *mask.shape)
 
 
 def test_masks_of_several_chunks(monkeypatch):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
+import runfolder
 from command import BadInput
 from datasets import predictions
 from datasets.salt import Tiles
@@ -214,7 +215,7 @@ def test_refusals(hand):
     with pytest.raises(BadInput, match=r"threshold.json is missing: run `python -m postprocess.threshold --run=hand`"):
         hand.rules()
     hand.threshold()
-    whole = json.loads((hand.folder / "threshold.json").read_text())
+    whole = runfolder.read_json(hand.folder / "threshold.json")
     for wrong in (1.5, 0.123, True, "0.5", None):
         (hand.folder / "threshold.json").write_text(json.dumps(whole | {"threshold": wrong}))
         with pytest.raises(BadInput, match=r"threshold.json .*postprocess.threshold --run=hand` again"):

@@ -14,7 +14,7 @@ from torch import nn
 import nets
 import runfolder
 from command import BadInput
-from training import find_lr, plan, prune, setup, state, swa
+from training import find_lr, memory, plan, prune, setup, state, swa
 from training.config import Config, resolve
 from training.train import train
 
@@ -144,7 +144,7 @@ def test_recomputing_gives_the_same_weights_and_counts_as_the_same_model(small: 
     train(other)
     assert_equal_weights(folder_of(small) / "final.pt", folder_of(other) / "final.pt")
     train(replace(other, recompute=False))  # the same model: nothing to do
-    assert plan.measure(replace(other, weights="none"))[1] < plan.measure(small)[1]
+    assert memory.measure(replace(other, weights="none"))[1] < memory.measure(small)[1]
     with pytest.raises(BadInput, match="exclude each other"):
         replace(other, compile=True)
 
@@ -171,19 +171,6 @@ def test_plan_refuses_another_config_and_tells_needs(small: Config, capsys: pyte
         plan.plan(replace(asked, models="pad/fold0 pad/fold3"))
     with pytest.raises(BadInput, match="expected VARIANT/foldK"):
         plan.plan(replace(asked, models="pad/zero"))
-
-
-def test_plan_measures_without_computing():
-    parameters, activations = plan.measure(Config())
-    assert parameters == 131_814_263
-    assert 0.1e9 < activations < 2e9  # bytes an image; 4 of them took 6.2 GB in the original
-
-
-def test_saved_bytes_of_one_layer_by_hand():
-    layer = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.Sigmoid())
-    images = torch.zeros(2, 3, 10, 10)
-    # the convolution keeps its input, the sigmoid its output; weights are the net's own
-    assert plan.saved_bytes(layer, images) == 4 * 2 * 100 * (3 + 8)
 
 
 def test_needed_disk_by_hand(small: Config):

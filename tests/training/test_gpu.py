@@ -7,7 +7,7 @@ from small_run import SMALL
 from training import setup
 from training.bench import Bench, synthetic_tiles
 from training.config import resolve
-from training.train import epoch_groups, seed_epoch, train_step
+from training.step import epoch_groups, seed_epoch, train_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 NETS = [SMALL, {"net": "saltnet", "encoder": "resnet18", "weights": "none", "batch": 4}]

@@ -23,8 +23,9 @@ from training import train as training
 from training.config import OPTIMIZERS, PRESETS, Config, resolve
 from training.evaluate import evaluate
 from training.schedules import SCHEDULES
+from training.step import epoch_groups, forward, seed_epoch, train_step
 from training.swa import Options, swa
-from training.train import epoch_groups, seed_epoch, train, train_step
+from training.train import train
 
 
 def test_a_run_leaves_what_the_design_names(small: Config):
@@ -163,9 +164,9 @@ def test_coarse_epochs_show_the_net_smaller_images_and_the_loss_full_ones(small:
     seen = []
     job.net.register_forward_hook(lambda net, inputs, output: seen.append(tuple(inputs[0].shape[-2:])))
     images = torch.full((2, 3, 101, 101), 0.25)
-    output = training.forward(job, images, 64)
+    output = forward(job, images, 64)
     assert seen == [(64, 64)] and output.logits.shape == (2, 1, 104, 104)
-    training.forward(job, images, 104)
+    forward(job, images, 104)
     assert seen[1] == (104, 104)
     with pytest.raises(BadInput, match="leaves none of 250 at full size"):
         Config(coarse_epochs=250)
@@ -271,7 +272,7 @@ def test_latest_of_another_fold_is_refused(small: Config):
         (other / name).write_bytes((folder_of(small) / name).read_bytes())
     with pytest.raises(BadInput, match="fold: 0, asked 1"):
         train(replace(small, fold=1))
-    (other / "config.json").write_text((other / "config.json").read_text().replace('"fold": 0', '"fold": 1'))
+    runfolder.write_json(other / "config.json", runfolder.read_json(other / "config.json") | {"fold": 1})
     with pytest.raises(BadInput, match=r"latest\.pt is of another training \(fold: 0, asked 1\)"):
         train(replace(small, fold=1))
 
@@ -296,7 +297,7 @@ def test_a_damaged_latest_is_named_with_its_remedy(small: Config):
 def test_a_field_that_an_old_config_lacks_had_its_default(small: Config):
     train(replace(small, epochs=1, limit_tiles=4))
     path = folder_of(small) / "config.json"
-    stored = json.loads(path.read_text())
+    stored = runfolder.read_json(path)
     assert stored.pop("patience") == Config().patience
     path.write_text(json.dumps(stored))
     train(replace(small, epochs=1, limit_tiles=4))  # nothing to do, nothing refused
@@ -425,3 +426,52 @@ def test_more_epochs_need_the_last_state(small: Config):
     with pytest.raises(BadInput, match=r"latest\.pt is gone"):
         train(replace(short, epochs=2))
     assert (folder_of(short) / "final.pt").exists()
+
+
+def test_a_config_of_another_version_is_named(small: Config):
+    train(replace(small, epochs=1, limit_tiles=4))
+    path = folder_of(small) / "config.json"
+    runfolder.write_json(path, runfolder.read_json(path) | {"warmth": 3, "commit": "abc"})
+    with pytest.raises(BadInput, match=r"config\.json has the option 'warmth', which this version .*commit abc"):
+        train(replace(small, epochs=1, limit_tiles=4))
+
+
+def test_the_epoch_before_is_offered_for_a_damaged_latest(small: Config, monkeypatch: pytest.MonkeyPatch):
+    whole = other_run(small, "whole")
+    train(whole)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(nets, "save", stopping_at("final.pt"))
+        train(small)
+    latest, previous = (folder_of(small) / f"{name}.pt" for name in ("latest", "previous"))
+    content = bytearray(latest.read_bytes())
+    content[len(content) // 2] ^= 1
+    latest.write_bytes(content)
+    with pytest.raises(BadInput, match=rf"latest\.pt is damaged.*`mv {previous} {latest}`.* go on from epoch 0"):
+        train(small)
+    os.replace(previous, latest)
+    train(small)
+    assert_equal_weights(folder_of(small) / "final.pt", folder_of(whole) / "final.pt")
+    assert not previous.exists()
+
+
+def test_a_kill_between_two_names_of_the_last_checkpoint_costs_an_epoch(small: Config):
+    train(small)
+    whole = weights(folder_of(small) / "final.pt")
+    (folder_of(small) / "final.pt").unlink()
+    train(replace(small, run="small"))  # makes final.pt of latest.pt
+    (folder_of(small) / "final.pt").unlink()
+    os.replace(folder_of(small) / "latest.pt", folder_of(small) / "previous.pt")
+    train(small)
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(folder_of(small) / "final.pt").items())
+
+
+def stopping_at(name: str):
+    """nets.save, but for files of that name."""
+    save = nets.save
+
+    def stop(path, *arguments, **details):
+        if Path(path).name == name:
+            raise KeyboardInterrupt
+        save(path, *arguments, **details)
+
+    return stop

@@ -1,0 +1,153 @@
+"""A full disk and folders that may not be written: told in one sentence, and nothing is lost."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from small_chain import OPTIONS, ROOT, differences, environment, leftovers, make, targets, words
+
+from datasets import synthetic
+
+NOBODY = 65534
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("competition") / "data"
+    synthetic.write(synthetic.Options(data=str(folder), num_train=40, num_test=12))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that had room."""
+    runs = tmp_path_factory.mktemp("room")
+    made = make(runs, data, "whole")
+    assert made.returncode == 0, made.stderr
+    return runs / "whole"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system in memory of 24 MB; skipped where this user may not mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk: this user may not mount one ({mounted.stderr.decode().strip()})")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path, room: int) -> Path:
+    """A file that leaves `room` bytes."""
+    ballast = disk / "ballast"
+    ballast.write_bytes(bytes(max(0, shutil.disk_usage(disk).free - room)))
+    return ballast
+
+
+def told(finished: subprocess.CompletedProcess, *said: str) -> None:
+    """One sentence on stderr beside make's own lines, with these words."""
+    assert finished.returncode != 0
+    assert "Traceback" not in finished.stderr and "Exception" not in finished.stderr, finished.stderr
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and all(word in errors[0] for word in said), finished.stderr
+
+
+@pytest.mark.parametrize("room", [20_000, 500_000, 2_000_000, 5_000_000])
+def test_a_full_disk_is_told_and_the_run_goes_on_with_room(room: int, small_disk: Path, data: Path, whole: Path):
+    """Less and less of the chain fits into less and less room: each time it ends at another file."""
+    ballast = fill(small_disk, room)
+    told(make(small_disk, data, "full"), str(small_disk), "cannot be written (No space left on device): make room")
+    before = targets(small_disk / "full")
+    ballast.unlink()
+    finished = make(small_disk, data, "full")
+    assert finished.returncode == 0, finished.stderr
+    assert before.items() <= targets(small_disk / "full").items()
+    assert differences(whole, small_disk / "full") == []
+    assert leftovers(small_disk / "full") == []
+
+
+@pytest.mark.parametrize("kilobytes", [8, 300])
+def test_a_limit_of_file_sizes_is_told(kilobytes: int, tmp_path: Path, data: Path, whole: Path):
+    limited = f"ulimit -f {kilobytes} && exec " + " ".join(f"'{word}'" for word in words(data, "limited"))
+    finished = subprocess.run(
+        ["bash", "-c", limited], cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True
+    )
+    told(finished, str(tmp_path), "cannot be written (File too large): make room")
+    finished = make(tmp_path, data, "limited")
+    assert finished.returncode == 0, finished.stderr
+    assert differences(whole, tmp_path / "limited") == []
+
+
+def unprivileged(arguments: list[str], runs: Path) -> subprocess.CompletedProcess:
+    """As a user who owns nothing here, if root runs this."""
+    user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.getuid() == 0 else {}
+    given = environment(runs) | {"HOME": "/nonexistent", "MPLCONFIGDIR": "/tmp"}
+    return subprocess.run(arguments, cwd=ROOT, env=given, capture_output=True, text=True, **user)
+
+
+@pytest.fixture
+def other_user(tmp_path: Path) -> None:
+    """Skipped where another user cannot run this code at all."""
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid() and folder != Path("/") and folder != Path("/tmp"):
+            folder.chmod(0o755)
+    if unprivileged([sys.executable, "-c", "import command, torch"], tmp_path).returncode:
+        pytest.skip("a read-only folder: another user cannot read this checkout or its Python")
+
+
+@contextmanager
+def closed(folder: Path) -> Iterator[None]:
+    """Nothing below it may be written by this user; to others than root it is not open anyway."""
+    inside = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    for path in inside:
+        path.chmod(0o555)
+    yield
+    for path in inside:
+        path.chmod(0o755)
+
+
+STAGES = {
+    "datasets.mosaic": ("--out={run}/mosaics.csv",),
+    "training.train": ("demo", "--run=closed", "--fold=0", *OPTIONS.split(), "--epochs=5", "--schedule=constant"),
+    "training.swa": ("--run=closed",),
+    "inference.predict": ("--run=closed",),
+    "postprocess.ensemble": ("--run=closed",),
+    "postprocess.threshold": ("--run=closed",),
+    "postprocess.rules": ("--run=closed",),
+    "postprocess.submit": ("--run=closed",),
+}
+
+
+@pytest.mark.usefixtures("other_user")
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_folder_that_may_not_be_written_is_told(stage: str, tmp_path: Path, data: Path, whole: Path):
+    run = tmp_path / "closed"
+    shutil.copytree(whole, run)
+    shutil.copytree(data, tmp_path / "data")
+    if stage == "training.train":
+        shutil.rmtree(run / "pad" / "fold0")
+    content = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    arguments = [word.format(run=run) for word in STAGES[stage]]
+    with closed(run):
+        told(
+            unprivileged([sys.executable, "-m", stage, *arguments, f"--data={tmp_path / 'data'}"], tmp_path),
+            str(run),
+            "is closed to this user (Permission denied)",
+        )
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == content
+
+
+@pytest.mark.usefixtures("other_user")
+def test_a_new_run_where_nothing_may_be_written_is_told(tmp_path: Path, data: Path):
+    (tmp_path / "runs").mkdir(mode=0o555)
+    shutil.copytree(data, tmp_path / "data")
+    finished = unprivileged(words(tmp_path / "data", "new"), tmp_path / "runs")
+    told(finished, str(tmp_path / "runs"), "is closed to this user (Permission denied)")
+    assert list((tmp_path / "runs").iterdir()) == []
