@@ -96,7 +96,7 @@ demo-tiles: $(SETUP) ## land with three labels and near infrared: train with two
 
 # The same small net with one choice changed at a time: runs/lessons-NAME. By default on imagined tiles.
 LESSONS := ce dice focal combo ours no-norm no-augmentation
-LESSON_TILES ?= 300
+LESSON_TILES ?= 200
 LESSON_EPOCHS ?= 8
 LESSON_WIDTH ?= 8
 LESSON_DATA := $(if $(filter command% environment%,$(origin DATA)),$(DATA),$(RUNS)/lessons/data)

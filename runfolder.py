@@ -87,14 +87,22 @@ def atomic(path: Path | str) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with errors_of(path, temporary):
+            yield temporary
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def errors_of(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Let an OSError name `path` where it names nothing, as that of a write does, or `temporary`."""
+    try:
+        yield
     except OSError as error:
         if error.errno and error.filename in (None, str(temporary)):
             error.filename, error.filename2 = str(path), None
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -165,9 +173,10 @@ def lock(folder: Path) -> Iterator[None]:
             minutes = (time.time() - os.fstat(file.fileno()).st_mtime) / 60
             owner = f"{file.read().strip()}, {minutes:,.0f} min ago"
             raise BadInput(f"{folder} is in use by {owner}: wait for it or stop it") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-        file.flush()
+        with errors_of(folder):
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+            file.flush()
         remove_leftovers(folder)
         yield
 

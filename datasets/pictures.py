@@ -1,28 +1,55 @@
-"""Image and mask files of any common kind from and to arrays, in their own depth of 8 or 16 bits and in RGB order."""
+"""Image and mask files of any common kind from and to arrays, in their own depth of 8 or 16 bits and in RGB order.
 
+Images and masks are read as they are stored: what EXIF says of turning them is for showing them. Of several frames or
+pages the first is read. JPEG, GIF, BMP and most TIFF have no checksums, so that damage within them cannot be told.
+"""
+
+import os
+import struct
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 import runfolder
 from command import BadInput
+from datasets import png
 
 Image.MAX_IMAGE_PIXELS = None  # rasters are large, and these files are the user's own
-BY_PALETTE = (".gif", ".png", ".bmp", ".tif", ".tiff")  # masks that may hold indices
-
+# What Pillow raises for damaged files, by what it stumbles over.
+DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+)
+NOT_RGB = ("CMYK", "LAB", "YCbCr", "HSV")  # Pillow's modes that would be taken for RGB, or turned into it by guess
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp")
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
-    """The pictures of a folder by their names without suffix, sorted. Raises BadInput for two of one stem, or none."""
+    """The pictures of a folder by their names without suffix, sorted.
+
+    Raises BadInput for two of one stem, for none, and for what is no file or has a name that no table can hold.
+    """
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder: it should hold images ({' '.join(SUFFIXES)})")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.suffix.lower() not in SUFFIXES:
             continue
+        if not os.path.isfile(path):
+            raise BadInput(f"{folder} has {path.name!r}, which is no file that can be read: remove it")
+        if not path.name.isprintable():
+            raise BadInput(f"{folder} has {path.name!r}, a name of odd characters: rename it")
         if path.stem in found:
             raise BadInput(f"{folder} has {found[path.stem].name} and {path.name}: names have to differ without suffix")
         found[path.stem] = path
@@ -33,11 +60,14 @@ def by_stem(folder: Path) -> dict[str, Path]:
 
 def read(path: Path) -> np.ndarray:
     """(H, W) grey or (H, W, 3) RGB, uint8 or uint16. Raises BadInput."""
-    if path.suffix.lower() == ".gif":
-        with opened(path) as image:  # frames after the first are left out
-            return load(image, path, mode="RGB")
+    return decode(path, *opened(path))
+
+
+def decode(path: Path, header: Image.Image, content: bytes) -> np.ndarray:
+    if header.format == "GIF":
+        return load(header, path, mode="RGB")
     try:
-        image = cv2.imdecode(content(path), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise BadInput(f"{path} cannot be read as an image ({error.err}): cut it into smaller ones") from error
     if image is None:
@@ -55,11 +85,11 @@ def read(path: Path) -> np.ndarray:
 
 def read_mask(path: Path) -> np.ndarray:
     """(H, W) integers as stored: a palette's indices, not its colours; RGB of equal channels counts as grey."""
-    if path.suffix.lower() in BY_PALETTE:
-        with opened(path) as image:
-            if image.mode in ("P", "1"):
-                return load(image, path)
-    mask = read(path)
+    header, content = opened(path)
+    # Pillow takes a BMP of 8 bits and two greys for one of 1 bit.
+    if header.mode == "P" or (header.mode == "1" and header.format != "BMP"):
+        return indices(header, path)
+    mask = decode(path, header, content)
     if mask.ndim == 3 and (mask[..., 0] == mask[..., 1]).all() and (mask[..., 1] == mask[..., 2]).all():
         return mask[..., 0]
     return mask
@@ -75,29 +105,73 @@ def write(path: Path, image: np.ndarray) -> None:
 
 def size(path: Path) -> tuple[int, int]:
     """Height and width in pixels, by the file's header. Raises BadInput."""
-    with opened(path) as image:
+    with header_of(path, path) as image:
         return image.height, image.width
 
 
-def opened(path: Path) -> Image.Image:
+def opened(path: Path) -> tuple[Image.Image, bytes]:
+    """A file's header and its bytes. Raises BadInput where it is cut off or would be read as what it is not."""
     try:
-        return Image.open(path)
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{path} cannot be read as an image ({error}): it is damaged or of another kind") from error
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}), expected an image") from error
+    if not content:
+        raise BadInput(f"{path} is empty, expected an image: save it again")
+    header = header_of(path, BytesIO(content))
+    if not is_whole(content):
+        raise BadInput(f"{path} cannot be read as an image: it is cut off or damaged, so save or download it again")
+    refuse_unusual(path, header)
+    return header, content
+
+
+def refuse_unusual(path: Path, header: Image.Image) -> None:
+    if header.mode in NOT_RGB:
+        raise BadInput(f"{path} has the colours {header.mode}, expected grey or RGB: convert it")
+    if header.format != "TIFF":
+        return
+    # Pillow and OpenCV heed these tags for some kinds of pixels and not for others.
+    if header.tag_v2.get(ExifTags.Base.Orientation, 1) != 1:
+        raise BadInput(f"{path} is stored turned or mirrored, by its orientation tag: save it upright")
+    if header.tag_v2.get(ExifTags.Base.PhotometricInterpretation) == 0 and header.mode.startswith("I;16"):
+        raise BadInput(f"{path} has 16 bits of which 0 is white, expected 0 to be black: invert it")
+
+
+def header_of(path: Path, file: Path | BytesIO) -> Image.Image:
+    try:
+        return Image.open(file)
+    except DAMAGE as error:
+        raise BadInput(f"{path} cannot be read as an image: it is damaged or of another kind") from error
+
+
+def is_whole(content: bytes) -> bool:
+    """Whether a PNG or JPEG goes on to its end, which OpenCV has not always asked. True for other kinds."""
+    if content.startswith(png.SIGNATURE):
+        return png.is_whole(content)
+    if content.startswith(JPEG_START):  # a thumbnail has an end of its own, before the image's scans
+        return content.rfind(JPEG_END) > content.rfind(JPEG_SCAN)
+    return True
 
 
 def load(image: Image.Image, path: Path, mode: str = "") -> np.ndarray:
     try:
         return np.asarray(image.convert(mode) if mode else image).astype(np.uint8)
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
+    except DAMAGE as error:
         raise BadInput(f"{path} cannot be read as an image ({error}): it is damaged") from error
 
 
-def content(path: Path) -> np.ndarray:
-    try:
-        found = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}), expected an image") from error
-    if not found.size:
-        raise BadInput(f"{path} is empty, expected an image: save it again")
+def indices(image: Image.Image, path: Path) -> np.ndarray:
+    """Of a palette or of one bit. Raises BadInput for a palette of greys that do not rise with their indices.
+
+    The values of such a mask are not what it looks like: inverted, as a rule.
+    """
+    found = load(image, path)
+    if image.mode == "P":
+        palette = np.zeros((256, 3), np.int64)
+        colours = image.getpalette("RGB")
+        palette.flat[: len(colours)] = colours
+        used = palette[np.unique(found)]
+        if (used == used[:, :1]).all() and (np.diff(used[:, 0]) < 0).any():
+            raise BadInput(
+                f"{path} has a palette of greys that do not rise, such as white before black: save it in grey"
+            )
     return found

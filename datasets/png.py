@@ -1,6 +1,7 @@
 """PNG files as arrays: a folder at a time, in their own depth of 8 or 16 bits, every fault naming its file."""
 
 import os
+import stat
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,9 +19,14 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def read_folder(
-    folder: Path, names: Sequence[str], read: Callable, faults: list[str], size: tuple[int, int] | None = None
+    folder: Path,
+    names: Sequence[str],
+    read: Callable,
+    faults: list[str],
+    size: tuple[int, int] | None = None,
+    dtype: np.dtype | None = None,
 ) -> list[np.ndarray | None]:
-    """What `read` makes of NAME.png; None for files at fault. For all the same type, and `size` or else the same size.
+    """What `read` makes of NAME.png; None for files at fault. All of `size` and `dtype`, or else of the same ones.
 
     "The same" is what most have, so that one odd file is the one that is named.
     """
@@ -38,8 +44,9 @@ def read_folder(
     with ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1))) as pool:
         arrays = list(pool.map(attempt, paths))
     kinds = Counter((array.shape[:2], array.dtype) for array in arrays if isinstance(array, np.ndarray))
-    (shape, dtype), _ = kinds.most_common(1)[0] if kinds else ((size, None), 0)
+    (shape, common), _ = kinds.most_common(1)[0] if kinds else ((size, None), 0)
     height, width = size or shape or (0, 0)
+    dtype = common if dtype is None else dtype
     for i, (path, array) in enumerate(zip(paths, arrays, strict=True)):
         if isinstance(array, BadInput):
             faults.append(str(array))
@@ -55,12 +62,17 @@ def read_folder(
 def decode(path: Path) -> np.ndarray:
     """A PNG as (H, W), or (H, W, 3) RGB if its channels differ, in its own 8 or 16 bits. Raises BadInput."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadInput(f"{path} is a folder or a pipe, expected a PNG: remove it and put the file there")
         content = np.fromfile(path, np.uint8)  # not cv2.imread, which cannot open every name on every system
     except FileNotFoundError:
         raise BadInput(f"{path} is missing, expected a PNG for every id of its table") from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}), expected a PNG") from error
-    image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if is_whole(content.tobytes()) else None
+    try:
+        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED) if is_whole(content.tobytes()) else None
+    except cv2.error:  # a header that tells of more pixels than OpenCV reads
+        image = None
     if image is None:
         raise BadInput(f"{path} ({content.size} bytes) is not a whole PNG: download it again")
     if image.ndim == 3 and image.shape[2] != 3:

@@ -7,7 +7,9 @@
 Masks are 8- or 16-bit PNG with at most two values, read unchanged: salt is > 0. They must equal train.csv's runs.
 """
 
+import csv
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,6 +26,7 @@ from command import BadInput
 from datasets import png, rle
 
 TABLES = {"train.csv": ("id", "rle_mask"), "sample_submission.csv": ("id",), "depths.csv": ("id", "z")}
+LONGEST_FIELD = 2**31 - 1  # characters of a table: runs may be longer than the csv module's own bound
 FOLDERS = {"train/images": "train.csv", "train/masks": "train.csv", "test/images": "sample_submission.csv"}
 
 
@@ -110,9 +113,11 @@ def load_test(data: Path | str) -> Tiles:
 def stream_test(data: Path | str, count: int) -> Iterator[Tiles]:
     """`load_test` in pieces of `count` tiles, without depths, only one of which is in memory at a time."""
     data = Path(data)
-    names = test_names(data)
+    names, kind = test_names(data), ()
     for first in range(0, len(names), count):
-        yield refuse_faults(partial(read_test_tiles, names=names[first : first + count]), data)
+        tiles = refuse_faults(partial(read_test_tiles, names=names[first : first + count], kind=kind), data)
+        kind = tiles.size, tiles.images.numpy().dtype
+        yield tiles
 
 
 def test_names(data: Path | str) -> list[str]:
@@ -195,24 +200,49 @@ def read_test(data: Path, faults: list[str]) -> Tiles | None:
     return None if len(faults) > before else tiles
 
 
-def read_test_tiles(data: Path, faults: list[str], names: Sequence[str], depths: Tensor | None = None) -> Tiles | None:
+def read_test_tiles(
+    data: Path, faults: list[str], names: Sequence[str], depths: Tensor | None = None, kind: tuple = ()
+) -> Tiles | None:
+    """Tiles of these names, of the size and type `kind` if it is given."""
     before = len(faults)
-    images = png.read_folder(data / "test/images", names, png.decode, faults)
+    images = png.read_folder(data / "test/images", names, png.decode, faults, *kind)
     depths = torch.full((len(names),), torch.nan) if depths is None else depths
-    return None if len(faults) > before else Tiles(list(names), png.stack(images), None, depths)
+    return None if len(faults) > before or not names else Tiles(list(names), png.stack(images), None, depths)
 
 
 def read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Columns of text, with or without BOM and carriage returns. Raises BadInput where they cannot be read."""
+    """Columns of text, "" where a row ends early. Raises BadInput where they cannot be read.
+
+    Not by pandas, which drops what a row has beyond its header and takes the rows between two stray quotes for a field.
+    """
     if not path.is_file():
         raise BadInput(f"{path} is missing, expected a table of {', '.join(columns)} in the folder that --data names")
-    try:  # ids such as 1e5, 007 and NA are text
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False).fillna("")
-    except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+    try:
+        (_, header), *rows = read_rows(path)
+    except (ValueError, OSError, csv.Error) as error:
         raise BadInput(f"{path} cannot be read ({error}), expected a table of {', '.join(columns)} in UTF-8") from error
-    if missing := [column for column in columns if column not in table]:
-        raise BadInput(f"{path} begins with {','.join(table.columns)!r}, expected a header with {', '.join(missing)}")
-    return table[list(columns)]
+    if wrong := [column for column in columns if header.count(column) != 1]:
+        raise BadInput(f"{path} begins with {','.join(header)!r}, expected a header with {', '.join(wrong)} once each")
+    for line, row in rows:
+        if len(row) > len(header):
+            raise BadInput(f"{path} has {len(row)} fields in line {line}, expected {len(header)} as in its header")
+        row += [""] * (len(header) - len(row))
+    place = [header.index(column) for column in columns]
+    return pd.DataFrame([[row[i] for i in place] for _, row in rows], columns=list(columns), dtype=str)
+
+
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Number of the line and fields of each row that has any. Raises ValueError, OSError or csv.Error."""
+    csv.field_size_limit(LONGEST_FIELD)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    if not rows:
+        raise ValueError("it is empty")
+    for line, row in rows:
+        if any("\n" in field or "\r" in field for field in row):
+            raise ValueError(f"a field in quotes goes on over several lines up to line {line}")
+    return rows
 
 
 def read_ids(path: Path, faults: list[str]) -> pd.DataFrame:
@@ -223,28 +253,33 @@ def read_ids(path: Path, faults: list[str]) -> pd.DataFrame:
     except BadInput as error:
         faults.append(str(error))
         return pd.DataFrame({column: pd.Series(dtype=str) for column in columns})
-    odd = np.array([not name or name in (".", "..") or bool(set(name) & set("/\\\0")) for name in table["id"]], bool)
-    repeated = table["id"].duplicated().to_numpy(bool) & ~odd
-    faults += [f"{path} has the id {name!r}, expected a file's name without folders" for name in table["id"][odd]]
-    faults += [f"{path} lists {name!r} more than once: keep one of the rows" for name in table["id"][repeated].unique()]
+    counts = Counter(table["id"])
+    odd = [name for name in counts if not is_name(name)]
+    repeated = [name for name in counts if counts[name] > 1 and is_name(name)]
+    faults += [f"{path} has the id {name!r}, expected a file's name without folders" for name in odd]
+    faults += [f"{path} lists {name!r} more than once: keep one of the rows" for name in repeated]
     if table.empty:
         faults.append(f"{path} lists no tiles, expected one or more below its header")
-    return table[~odd & ~repeated].reset_index(drop=True)
+    return table[~table["id"].isin(odd)].drop_duplicates("id", ignore_index=True) if odd or repeated else table
+
+
+def is_name(text: str) -> bool:
+    """Whether a file can have this name, and a message can hold it."""
+    return text not in ("", ".", "..") and text.isprintable() and not set(text) & set("/\\")
 
 
 def read_depths(path: Path, names: Sequence[str], faults: list[str]) -> Tensor:
     """(N,) float32; all nan without the file, which nothing needs."""
     if not path.exists():
         return torch.full((len(names),), torch.nan)
-    table = read_ids(path, faults).set_index("id")["z"]
-    depths = pd.to_numeric(table, errors="coerce")
-    faults += [
-        f"{path} has the depth {table[name]!r} for {name!r}, expected a number" for name in table[depths.isna()].index
-    ]
-    faults += [
-        f"{path} has no row for {name!r}, expected one for every tile" for name in names if name not in depths.index
-    ]
-    return torch.from_numpy(depths.reindex(names).to_numpy(np.float32, copy=True))
+    table = read_ids(path, faults)
+    depths = pd.to_numeric(table["z"], errors="coerce").to_numpy(np.float64, copy=True)
+    wrong = ~(np.abs(depths) <= np.finfo(np.float32).max)  # no number, or one beyond the type that holds them
+    depths[wrong] = np.nan
+    faults += [f"{path} has the depth {row.z!r} for {row.id!r}, expected a number" for row in table[wrong].itertuples()]
+    known = dict(zip(table["id"], depths.tolist(), strict=True))
+    faults += [f"{path} has no row for {name!r}, expected one for every tile" for name in names if name not in known]
+    return torch.tensor([known.get(name, torch.nan) for name in names])
 
 
 def compare_runs(data: Path, table: pd.DataFrame, masks: list[np.ndarray | None], faults: list[str]) -> None:
@@ -275,7 +310,7 @@ def extra_files(folder: Path, names: set[str], table: str) -> list[str]:
         return []
     expected = {f"{name}.png" for name in names}
     extra = sorted(file for file in os.listdir(folder) if not file.startswith(".") and file not in expected)
-    return [f"{folder / file} is not listed in {table}: remove it or list it" for file in extra]
+    return [f"{folder} has {file!r}, which is not listed in {table}: remove it or list it" for file in extra]
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The layout of runs/, atomic writes, locks."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -79,3 +80,48 @@ def test_provenance_names_commit_and_versions():
     found = runfolder.provenance()
     assert found["torch"][0].isdigit() and found["commit"]
     json.dumps(found)
+
+
+def test_a_changed_json_is_told_and_one_without_a_checksum_passes(tmp_path: Path):
+    path = tmp_path / "a.json"
+    runfolder.write_json(path, {"threshold": 0.42, "rules": [{"kept": True}], "by fold": {1: 0.5}})
+    assert runfolder.read_json(path)["by fold"] == {"1": 0.5}
+    text = path.read_text()
+    path.write_text(text.replace("0.42", "0.43"))
+    with pytest.raises(
+        BadInput, match=r"a\.json is not as it was written, by its checksum: delete it .* remove its line"
+    ):
+        runfolder.read_json(path)
+    path.write_text('{"threshold": 0.43}')
+    assert runfolder.read_json(path) == {"threshold": 0.43}
+
+
+def test_a_changed_table_is_told(tmp_path: Path):
+    path = tmp_path / "folds.csv"
+    runfolder.write_with_origin(path, "id,fold\na,0\nb,1\n", seed=3)
+    runfolder.refuse_changed(path)
+    assert runfolder.read_json(tmp_path / "folds.json")["seed"] == 3
+    path.write_text("id,fold\na,1\nb,1\n")
+    with pytest.raises(BadInput, match=r"folds\.csv is not as it was written.* remove .*json if you changed it"):
+        runfolder.refuse_changed(path)
+    (tmp_path / "folds.json").unlink()
+    runfolder.refuse_changed(path)
+
+
+def test_leftovers_of_the_living_stay(tmp_path: Path):
+    alive = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    (tmp_path / f".a.csv.{alive.pid}.tmp").write_text("half")
+    (tmp_path / f".b.csv.{dead.pid}.tmp").write_text("half")
+    (tmp_path / f".making-x.{dead.pid}.tmp").mkdir()
+    runfolder.remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f".a.csv.{alive.pid}.tmp"]
+    alive.communicate()
+
+
+def test_an_error_of_the_disk_names_the_file_not_its_temporary_one(tmp_path: Path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.csv'"), runfolder.atomic(tmp_path / "a.csv"):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(OSError, match="images/x"), runfolder.atomic(tmp_path / "a.csv"):
+        raise OSError(errno.EIO, "Input/output error", "images/x")
