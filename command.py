@@ -18,6 +18,7 @@ import signal
 import sys
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -32,11 +33,18 @@ STOPPED = "stopped; the same command goes on from the last finished epoch or sta
 GRACE = 3.0  # seconds that Ctrl-C leaves a step, or a batch, to end by itself
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+JOINERS = "\u200c\u200d"  # between letters of Persian, of Indic scripts
 COMMENT = re.compile(r"^    (\w+): .*?  # (.*)$", re.MULTILINE)  # of a dataclass's field
 
 
 class BadInput(ValueError):
     """What a user can cause and mend. The message is one sentence: got, expected, remedy."""
+
+
+def fits_a_line(text: str) -> bool:
+    """Whether a message of one line can hold a name: no ends of lines, nothing that hides or turns other letters."""
+    hidden = {letter for letter in text if unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    return hidden <= set(JOINERS)
 
 
 def choose(flag: str, got: str, choices: Iterable[str]) -> None:

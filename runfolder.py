@@ -9,6 +9,7 @@ SALTWORKS_RUNS in the environment moves runs/ elsewhere.
 """
 
 import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -27,6 +28,7 @@ from typing import Any
 
 from command import BadInput
 
+UNTOUCHED = 600  # seconds after which a temporary file is nobody's
 SEAL = "sha256 of the above"
 ROOT = Path(__file__).parent
 PACKAGES = ("torch", "torchvision", "lightning-fabric", "timm", "pretrainedmodels", "numpy", "opencv-python-headless")
@@ -51,10 +53,11 @@ def model_folder(run: str, variant: str, fold: int) -> Path:
 
 
 def folds_file(run: str) -> Path:
-    """runs/RUN/folds.csv. Raises BadInput if it is missing."""
+    """runs/RUN/folds.csv. Raises BadInput if it is missing or not as it was written."""
     path = run_folder(run) / "folds.csv"
     if not path.exists():
         raise BadInput(f"{path} is missing: run `python -m datasets.folds --run={run} --data=...` first")
+    refuse_changed(path)
     return path
 
 
@@ -96,11 +99,12 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def errors_of(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """Let an OSError name `path` where it names nothing, as that of a write does, or `temporary`."""
+    """Let an OSError name `path` where it names nothing, as that of a write does, or what is in `temporary`."""
     try:
         yield
     except OSError as error:
-        if error.errno and error.filename in (None, str(temporary)):
+        inside = temporary is not None and str(error.filename).startswith(str(temporary))
+        if error.errno and (error.filename is None or inside):
             error.filename, error.filename2 = str(path), None
         raise
 
@@ -135,20 +139,22 @@ def seal(value: dict[str, Any]) -> str:
 
 
 def write_with_origin(path: Path, text: str, **origin: Any) -> None:
-    """A table, and beside it NAME.json with the table's checksum, `origin`, and what it was made with."""
-    told = path.with_suffix(".json")
-    told.unlink(missing_ok=True)  # never an old one beside a new table
-    write_text(path, text)
-    write_json(told, {"sha256": checksum(path)} | origin | {"made with": provenance()})
+    """A table, and beside it NAME.origin.json with the table's checksum, `origin`, and what it was made with."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    write_json(path.with_suffix(".origin.json"), {"sha256": digest} | origin | {"made with": provenance()})
+    write_text(path, text)  # last: its presence says that both are there
 
 
 def refuse_changed(path: Path) -> None:
-    """Raise BadInput for a table that is not what `write_with_origin` wrote. One without NAME.json passes."""
-    told = path.with_suffix(".json")
-    if told.is_file() and read_json(told).get("sha256") != checksum(path):
+    """Raise BadInput for a table that is not what `write_with_origin` wrote. One without NAME.origin.json passes."""
+    told = path.with_suffix(".origin.json")
+    if not told.is_file():
+        return
+    found = read_json(told)
+    if not isinstance(found, dict) or found.get("sha256") != checksum(path):
         raise BadInput(
-            f"{path} is not as it was written, by its checksum in {told.name}: make it again, or remove {told} if you "
-            "changed it on purpose"
+            f"{path} is not as it was written, by its checksum in {told.name}: restore it or make it again; if you "
+            f"changed it on purpose, remove {told}"
         )
 
 
@@ -165,27 +171,33 @@ def lock(folder: Path) -> Iterator[None]:
     The kernel drops the lock with its process, however that ends, so a killed run leaves nothing to clean up.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+", encoding="utf-8") as file:
+    with open(folder / ".lock", "ab+", buffering=0) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             minutes = (time.time() - os.fstat(file.fileno()).st_mtime) / 60
-            owner = f"{file.read().strip()}, {minutes:,.0f} min ago"
+            owner = f"{file.read().decode(errors='replace').strip()}, {minutes:,.0f} min ago"
             raise BadInput(f"{folder} is in use by {owner}: wait for it or stop it") from None
-        with errors_of(folder):
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        with errors_of(folder / ".lock"):
             file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-            file.flush()
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
         remove_leftovers(folder)
         yield
 
 
 def remove_leftovers(folder: Path, name: str = "") -> None:
-    """Remove temporary files and folders (.NAME....PID.tmp) of processes that were killed while they wrote."""
-    for path in folder.glob(f".{name}*.tmp"):
-        owner = path.suffixes[-2].removeprefix(".") if len(path.suffixes) > 1 else ""
-        if owner.isdecimal() and int(owner) != os.getpid() and is_alive(int(owner)):
+    """Remove temporary files and folders (.NAME....PID.tmp) of processes that were killed while they wrote.
+
+    What nobody has touched for a while is left over even if there is a process of that number: it is another's by now.
+    """
+    for path in folder.glob(f".{glob.escape(name)}*.tmp"):
+        owner = re.search(r"\.([0-9]{1,9})\.tmp$", path.name)
+        if not owner:
+            continue  # not ours
+        recent = time.time() - path.lstat().st_mtime < UNTOUCHED
+        if recent and int(owner[1]) != os.getpid() and is_alive(int(owner[1])):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -198,7 +210,7 @@ def is_alive(process: int) -> bool:
         os.kill(process, 0)
     except PermissionError:
         return True  # somebody else's
-    except (ProcessLookupError, OverflowError):
+    except ProcessLookupError:
         return False
     return True
 

@@ -97,8 +97,7 @@ def read(path: Path | str, names: Sequence[str]) -> pd.DataFrame:
     path = Path(path)
     if not path.is_file():
         raise BadInput(f"{path} is missing, expected a table of id, fold: python -m datasets.folds writes a run's")
-    runfolder.refuse_changed(path)
-    table = salt.read_table(path, COLUMNS)
+    table = read_any(path)
     refuse(path, table["id"][table["id"].duplicated()], "twice", "each tile once: remove the other row")
     refuse(path, sorted(set(table["id"]) - set(names)), "which --data lacks", "labelled tiles only: is it other data")
     missing = sorted(set(names) - set(table["id"]))
@@ -107,14 +106,19 @@ def read(path: Path | str, names: Sequence[str]) -> pd.DataFrame:
             f"{path} has {len(table)} ids and lacks {missing[0]!r}, expected all {len(names)} labelled tiles: "
             "add what is missing (is the first line a header, id,fold?)"
         )
-    wrong = table[~table["fold"].str.fullmatch("[0-9]{1,9}")]
-    if len(wrong):
-        raise BadInput(f"{path} has the fold {wrong.iloc[0]['fold']!r} for {wrong.iloc[0]['id']!r}, expected 0, 1, ...")
-    table["fold"] = table["fold"].astype(np.int64)
     found = sorted(set(table["fold"]))
     if found != list(range(len(found))) or len(found) < 2:
         raise BadInput(f"{path} has the folds {found}, expected 0, 1, ... without a gap, two or more: number them anew")
     return table.set_index("id").loc[list(names)].reset_index()
+
+
+def read_any(path: Path) -> pd.DataFrame:
+    """The table at `path`, its folds as integers, whatever tiles it is of."""
+    table = salt.read_table(path, COLUMNS)
+    wrong = table[~table["fold"].str.fullmatch("[0-9]{1,9}")]
+    if len(wrong):
+        raise BadInput(f"{path} has the fold {wrong.iloc[0]['fold']!r} for {wrong.iloc[0]['id']!r}, expected 0, 1, ...")
+    return table.astype({"fold": np.int64})
 
 
 def members(folds: pd.DataFrame, fold: int) -> tuple[list[str], list[str]]:
@@ -149,6 +153,7 @@ def write(options: Options) -> None:
         runfolder.write_json(path.with_name(HISTOGRAM), told)
         print("mask values:", ", ".join(f"{value} ({count:,} pixels)" for value, count in list(told.items())[:8]))
     if path.exists():
+        runfolder.refuse_changed(path)
         if not read(path, tiles.names).equals(folds):
             raise BadInput(
                 f"{path} holds another split than the one asked for, and models may be trained on it: "

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 import runfolder
-from command import BadInput
+from command import BadInput, fits_a_line
 from datasets import png
 
 Image.MAX_IMAGE_PIXELS = None  # rasters are large, and these files are the user's own
@@ -31,7 +31,9 @@ DAMAGE = (
     struct.error,
 )
 NOT_RGB = ("CMYK", "LAB", "YCbCr", "HSV")  # Pillow's modes that would be taken for RGB, or turned into it by guess
-JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+JPEG_SCAN = 0xDA  # the marker before an image's data
+JPEG_ALONE = (0x01, *range(0xD0, 0xD8))  # markers without content
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".gif", ".bmp")
 
 
@@ -48,7 +50,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
             continue
         if not os.path.isfile(path):
             raise BadInput(f"{folder} has {path.name!r}, which is no file that can be read: remove it")
-        if not path.name.isprintable():
+        if not fits_a_line(path.name):
             raise BadInput(f"{folder} has {path.name!r}, a name of odd characters: rename it")
         if path.stem in found:
             raise BadInput(f"{folder} has {found[path.stem].name} and {path.name}: names have to differ without suffix")
@@ -100,7 +102,7 @@ def write(path: Path, image: np.ndarray) -> None:
     done, content = cv2.imencode(path.suffix, image if image.ndim == 2 else image[..., ::-1])
     assert done, path
     with runfolder.atomic(path) as temporary:
-        content.tofile(temporary)
+        temporary.write_bytes(content)  # not tofile, to which a full disk is none
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -140,16 +142,31 @@ def header_of(path: Path, file: Path | BytesIO) -> Image.Image:
     try:
         return Image.open(file)
     except DAMAGE as error:
-        raise BadInput(f"{path} cannot be read as an image: it is damaged or of another kind") from error
+        reason = getattr(error, "strerror", None) or "it is damaged or of another kind"
+        raise BadInput(f"{path} cannot be read as an image: {reason}") from error
 
 
 def is_whole(content: bytes) -> bool:
     """Whether a PNG or JPEG goes on to its end, which OpenCV has not always asked. True for other kinds."""
     if content.startswith(png.SIGNATURE):
         return png.is_whole(content)
-    if content.startswith(JPEG_START):  # a thumbnail has an end of its own, before the image's scans
-        return content.rfind(JPEG_END) > content.rfind(JPEG_SCAN)
-    return True
+    return not content.startswith(JPEG_START) or jpeg_ends(content)
+
+
+def jpeg_ends(content: bytes) -> bool:
+    """Whether an end follows the image's data; one of a thumbnail lies before it, and anything may lie behind."""
+    place = len(JPEG_START)
+    while place + 4 <= len(content) and content[place] == 0xFF:
+        marker = content[place + 1]
+        if marker == JPEG_SCAN:
+            return content.find(JPEG_END, place) > 0
+        if marker == 0xFF:
+            place += 1
+        elif marker in JPEG_ALONE:
+            place += 2
+        else:
+            place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+    return False
 
 
 def load(image: Image.Image, path: Path, mode: str = "") -> np.ndarray:
@@ -169,7 +186,7 @@ def indices(image: Image.Image, path: Path) -> np.ndarray:
         palette = np.zeros((256, 3), np.int64)
         colours = image.getpalette("RGB")
         palette.flat[: len(colours)] = colours
-        used = palette[np.unique(found)]
+        used = palette[np.bincount(found.ravel(), minlength=256).nonzero()[0]]
         if (used == used[:, :1]).all() and (np.diff(used[:, 0]) < 0).any():
             raise BadInput(
                 f"{path} has a palette of greys that do not rise, such as white before black: save it in grey"

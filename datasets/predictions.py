@@ -6,6 +6,7 @@ The csv is written last, so its presence says that both are complete; its column
 probability and pixels, and is checked whenever they are read.
 """
 
+import os
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ def write(stem: Path | str, names: Sequence[str], chunks: Iterable[tuple]) -> No
             here = names[len(rows) : len(rows) + len(said)]
             rows += zip(here, said, map(checksum, here, said, pixels), strict=True)
         assert len(rows) == len(names), f"{stem}: got {len(rows)} predictions for {len(names)} names"
+        file.flush()
+        os.fsync(file.fileno())  # on the disk before the list says so
         csv.unlink(missing_ok=True)  # never an old list beside new pixels
     with runfolder.atomic(csv) as temporary:
         pd.DataFrame(rows, columns=COLUMNS).to_csv(temporary, index=False, encoding="utf-8")

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 import command
-from command import BadInput
+from command import BadInput, fits_a_line
 from datasets import png, rle
 
 TABLES = {"train.csv": ("id", "rle_mask"), "sample_submission.csv": ("id",), "depths.csv": ("id", "z")}
@@ -265,7 +265,7 @@ def read_ids(path: Path, faults: list[str]) -> pd.DataFrame:
 
 def is_name(text: str) -> bool:
     """Whether a file can have this name, and a message can hold it."""
-    return text not in ("", ".", "..") and text.isprintable() and not set(text) & set("/\\")
+    return text not in ("", ".", "..") and fits_a_line(text) and not set(text) & set("/\\")
 
 
 def read_depths(path: Path, names: Sequence[str], faults: list[str]) -> Tensor:

@@ -7,7 +7,7 @@ Writes oof.{npy,csv} and test.{npy,csv} beside the model's weights. Loads no wei
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 
@@ -67,6 +67,8 @@ def predict(options: Options) -> None:
         tell_windows(folder / predictions.WINDOWS, options.mosaics)
         write(folder / "oof", held.names, probabilities(model, framed, [held], batch, device, across))
         test = salt.stream_test(options.data, batch * max(1, CHUNK // batch))
+        made = {"checkpoint": runfolder.checksum(path), "options": asdict(options), "made with": runfolder.provenance()}
+        runfolder.write_json(folder / "predict.json", made)
         write(folder / "test", names, probabilities(model, framed, test, batch, device, across))
 
 

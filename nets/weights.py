@@ -97,6 +97,7 @@ def read(path: Path | str) -> dict[str, Any]:
         raise BadInput(f"{path} is not there: give the path of an existing file")
     if path.suffix == ".safetensors":
         return read_safetensors(path)
+    refuse_damage(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -105,9 +106,8 @@ def read(path: Path | str) -> dict[str, Any]:
         raise BadInput(
             f"{path} is not opened: {reason}; use a file that this project or `torch.save` of weights wrote"
         ) from None
-    except (OSError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
+    except Exception as error:  # a file can be anything, and so can what PyTorch's reader stumbles over
         raise BadInput(f"{path} cannot be read, it is damaged or no file of weights ({type(error).__name__})") from None
-    refuse_damage(path)
     if not isinstance(content, dict):
         raise BadInput(f"{path} holds a {type(content).__name__}, expected a dict of weights by name")
     return content

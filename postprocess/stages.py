@@ -98,7 +98,11 @@ def together(folder: Path, names: Sequence[str]) -> Iterator[Path]:
 
     The last one is the stage's JSON. The old one goes first: never old figures beside new files.
     """
-    with runfolder.lock(folder), TemporaryDirectory(f".{os.getpid()}.tmp", ".making-", folder) as temporary:
+    with (
+        runfolder.lock(folder),
+        TemporaryDirectory(f".{os.getpid()}.tmp", ".making-", folder) as temporary,
+        runfolder.errors_of(folder, Path(temporary)),
+    ):
         yield Path(temporary)
         (folder / names[-1]).unlink(missing_ok=True)
         for name in names:

@@ -39,8 +39,9 @@ def submit(options: Options) -> None:
     names = salt.test_names(options.data)
     if options.show:
         refuse_older(folder)
-        refuse_other_data(path, names)
-        refuse_other_masks(path, *read_masks(folder))
+        table = read_texts(path)
+        refuse_other_data(path, table, names)
+        refuse_other_masks(path, table, *read_masks(folder))
     else:
         with runfolder.lock(folder):
             write(path, names, *read_masks(folder))
@@ -106,14 +107,13 @@ def refuse_older(folder: Path) -> None:
         raise BadInput(f"{path} is older than rules.json beside it: run {stages.again(folder, path.name)} again")
 
 
-def refuse_other_data(path: Path, names: Sequence[str]) -> None:
-    if read_texts(path)["id"].tolist() != list(names):
+def refuse_other_data(path: Path, table: pd.DataFrame, names: Sequence[str]) -> None:
+    if table["id"].tolist() != list(names):
         raise BadInput(f"{path} is of other test tiles than this --data: give its own, or another RUN")
 
 
-def refuse_other_masks(path: Path, names: Sequence[str], masks: np.ndarray) -> None:
+def refuse_other_masks(path: Path, table: pd.DataFrame, names: Sequence[str], masks: np.ndarray) -> None:
     """Raise BadInput for a submission that was changed or damaged after it was written."""
-    table = read_texts(path)
     different = table["id"][table["rle_mask"] != encode(masks, pd.Index(names).get_indexer(table["id"]))]
     if len(different):
         remedy = f"run {stages.again(path.parent, path.name)} again"

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,11 +101,13 @@ def test_a_changed_table_is_told(tmp_path: Path):
     path = tmp_path / "folds.csv"
     runfolder.write_with_origin(path, "id,fold\na,0\nb,1\n", seed=3)
     runfolder.refuse_changed(path)
-    assert runfolder.read_json(tmp_path / "folds.json")["seed"] == 3
+    assert runfolder.read_json(tmp_path / "folds.origin.json")["seed"] == 3
     path.write_text("id,fold\na,1\nb,1\n")
-    with pytest.raises(BadInput, match=r"folds\.csv is not as it was written.* remove .*json if you changed it"):
+    with pytest.raises(
+        BadInput, match=r"folds\.csv is not as it was written.* changed it on purpose, remove .*folds\.origin\.json"
+    ):
         runfolder.refuse_changed(path)
-    (tmp_path / "folds.json").unlink()
+    (tmp_path / "folds.origin.json").unlink()
     runfolder.refuse_changed(path)
 
 
@@ -115,8 +118,11 @@ def test_leftovers_of_the_living_stay(tmp_path: Path):
     (tmp_path / f".a.csv.{alive.pid}.tmp").write_text("half")
     (tmp_path / f".b.csv.{dead.pid}.tmp").write_text("half")
     (tmp_path / f".making-x.{dead.pid}.tmp").mkdir()
+    (tmp_path / f".old.csv.{alive.pid}.tmp").write_text("of a process that had this number")
+    os.utime(tmp_path / f".old.csv.{alive.pid}.tmp", (0, 0))
+    (tmp_path / ".backup.tmp").mkdir()  # somebody else's
     runfolder.remove_leftovers(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [f".a.csv.{alive.pid}.tmp"]
+    assert {path.name for path in tmp_path.iterdir()} == {f".a.csv.{alive.pid}.tmp", ".backup.tmp"}
     alive.communicate()
 
 

@@ -1,5 +1,7 @@
 """The memory that a training needs, told without computing anything, and batches that fit into it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,20 +21,36 @@ LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_by
 
 
 def fitted(config: Config) -> Config:
-    """The config with the largest batch that memory holds, and as many accumulated as make up the same step.
+    """The config with the largest even share of its batch that memory holds, and as many accumulated.
 
-    Raises BadInput if not even two images fit.
+    Raises BadInput if there is none of two images or more.
     """
+    if config.device not in ("cpu", "cuda"):
+        raise BadInput(f"--fit_batch cannot tell the memory of {config.device}: give a --batch that fits")
     parameters, activations = measure(config)
-    room = SHARE * total_memory(config.device)
+    room = SHARE * (torch.cuda.mem_get_info()[0] if config.device == "cuda" else total_memory(config.device))
     for batch in range(config.batch, 0, -1):
         fits = needed_memory(replace(config, batch=batch), parameters, activations) <= room
         if config.batch % batch == 0 and fits and (batch > 1 or config.batch == 1):  # one cannot be normalised
             return replace(config, batch=batch, accumulate=config.accumulate * config.batch // batch)
     raise BadInput(
-        f"this {config.device} has {room / SHARE / 1e9:.1f} GB of memory, too little for two images at once: take a "
-        "smaller --image_size or net, or --recompute"
+        f"the {room / SHARE / 1e9:.1f} GB of memory of this {config.device} hold no even share of --batch="
+        f"{config.batch}, of two images or more: give a power of two, a smaller --image_size or net, or --recompute"
     )
+
+
+@contextmanager
+def shortage_told() -> Iterator[None]:
+    """BadInput instead of what PyTorch raises when memory runs out."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise BadInput(
+            "memory ran out: add --fit_batch, or --recompute, or a smaller --batch with more --accumulate; what was "
+            "finished is kept"
+        ) from error
 
 
 def measure(config: Config) -> tuple[int, int]:

@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
 import command
 import runfolder
 from command import BadInput
-from datasets import layouts, png, salt
+from datasets import folds, layouts, png, salt
 from training import memory, state
 from training.config import PRESETS, Config, resolve
 
@@ -60,7 +58,7 @@ def config_of(asked: Plan, model: str) -> Config:
 def refuse_missing_folds(configs: list[Config]) -> None:
     """The first fold out of range is told before the first one within it trains for days."""
     path = runfolder.folds_file(configs[0].run)
-    last = int(pd.read_csv(path)["fold"].max())
+    last = int(folds.read_any(path)["fold"].max())
     for config in configs:
         if config.fold > last:
             raise BadInput(f"got fold {config.fold}, expected one of 0..{last}: {path} has no other")
@@ -77,7 +75,7 @@ def print_needs(asked: Plan, count: int) -> None:
     config = memory.fitted(config) if config.fit_batch else config
     parameters, activations = memory.measure(config)
     needed, has = memory.needed_memory(config, parameters, activations), memory.total_memory(config.device)
-    disk = count * needed_disk(config, parameters) + memory.state_size(config, parameters)  # previous.pt, one at a time
+    disk = count * needed_disk(config, parameters) + 2 * memory.state_size(config, parameters)  # previous, next
     free = shutil.disk_usage(existing(runfolder.runs())).free
     accumulated = f" ({config.accumulate} accumulated)" if config.accumulate > 1 else ""
     print(

@@ -139,18 +139,17 @@ def stored_config(folder: Path) -> dict[str, Any] | None:
     missing = {"threads", "precision", "folds"} - set(stored if isinstance(stored, dict) else ())
     if missing:
         raise BadInput(f"{path} lacks {min(missing)!r}, so it is damaged: restore it, or remove {folder}")
-    refuse_other_version(stored, path)
+    refuse_other_version(stored, stored.get("made with", {}), path)
     return stored
 
 
-def refuse_other_version(stored: dict[str, Any], path: Path) -> None:
+def refuse_other_version(stored: dict[str, Any], made_with: dict[str, str], path: Path) -> None:
     """Raise BadInput for a config with options that this code does not have."""
-    known = {item.name for item in fields(Config)} | {"folds"} | set(runfolder.provenance())
-    unknown = sorted(set(stored) - known)
+    unknown = sorted(set(stored) - {item.name for item in fields(Config)} - {"folds", "made with"})
     if unknown:
         raise BadInput(
             f"{path} has the option {unknown[0]!r}, which this version of Saltworks does not know: go on with the "
-            f"version that wrote it (commit {stored.get('commit', 'unknown')}), or train under another RUN"
+            f"version that wrote it (commit {made_with.get('commit', 'unknown')}), or train under another RUN"
         )
 
 

@@ -17,8 +17,8 @@ from training.setup import Job
 Group = Sequence[Tensor]  # indices of each batch of an optimiser step
 
 
-class Said(NamedTuple):
-    """What a step tells, () each and on the device: reading it would wait for the GPU."""
+class Figures(NamedTuple):
+    """Of a step: () each and on the device, as reading them would wait for a GPU; numbers once they are read."""
 
     loss: Tensor  # mean over the group's images, as the next one
     metric: Tensor  # Kaggle's at threshold 0.5
@@ -45,7 +45,9 @@ def epoch_groups(count: int, batch: int, accumulate: int, generator: torch.Gener
     return [parts[:-1] for parts in groups]  # a last batch of one cannot be normalised by itself
 
 
-def train_step(job: Job, group: Group, batches: Iterator[Batch], generator: torch.Generator, image_size: int) -> Said:
+def train_step(
+    job: Job, group: Group, batches: Iterator[Batch], generator: torch.Generator, image_size: int
+) -> Figures:
     """One optimiser step over a group of batches, shown to the net at `image_size` pixels.
 
     `batches` hands over the images of `group` (Job.feed). Nothing in it waits for the device.
@@ -68,7 +70,7 @@ def train_step(job: Job, group: Group, batches: Iterator[Batch], generator: torc
     norm = gradient_norm(job)
     job.optimizer.step()
     job.optimizer.zero_grad()
-    return Said(*total, norm)
+    return Figures(*total, norm)
 
 
 def forward(job: Job, images: Tensor, image_size: int) -> nets.Output:

@@ -57,7 +57,7 @@ def swa(options: Options) -> None:
         raise BadInput(f"{folder}/final.pt is missing: `make train` this model first")
     sources = distinct(read_details(folder, options.checkpoints))
     name, details = next(iter(sources.items()))
-    refuse_other_version(details["config"], folder / f"{name}.pt")
+    refuse_other_version(details["config"], details["provenance"], folder / f"{name}.pt")
     runfolder.refuse_moved(folder / f"{name}.pt", details["config"], options.run, options.variant, options.fold)
     job = job_of(details, options)
     with runfolder.lock(folder):

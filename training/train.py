@@ -46,10 +46,12 @@ def train(config: Config) -> None:
     job = setup.prepare(adopt(folder, resolve(config)))
     with runfolder.lock(folder):
         state.refuse_other(folder, job.config, identity)  # again: nobody can come between any more
-        (folder / "final.pt").unlink(missing_ok=True)  # of fewer epochs; latest.pt has its weights
-        runfolder.write_json(folder / "config.json", asdict(job.config) | identity | runfolder.provenance())
+        done = begin(job, folder, identity)
+        (folder / "final.pt").unlink(missing_ok=True)  # of fewer epochs; what was begun from has its weights
+        runfolder.write_json(folder / "config.json", told_of(job.config, identity))
         print(f"{folder}: {describe(job)}", flush=True)
-        run_epochs(job, folder, identity)
+        with memory.shortage_told():
+            run_epochs(job, done, folder, identity)
 
 
 def adopt(folder: Path, config: Config) -> Config:
@@ -61,16 +63,20 @@ def adopt(folder: Path, config: Config) -> Config:
     return replace(config, **{name: stored[name] for name in kept})
 
 
-def run_epochs(job: Job, folder: Path, identity: dict[str, str]) -> None:
-    """Train until the last epoch is done and final.pt is there."""
-    epochs = job.config.epochs
-    done = Progress()
+def begin(job: Job, folder: Path, identity: dict[str, str]) -> Progress:
+    """From the last finished epoch, or from the start."""
     newest = state.newest(folder)
     if not newest:
         setup.set_normalisation(job)
-    else:
-        done = state.resume(job, newest, identity)
-        print(f"going on at epoch {done.epoch} of 0 .. {epochs - 1}", flush=True)
+        return Progress()
+    done = state.resume(job, newest, identity)
+    print(f"going on at epoch {done.epoch} of 0 .. {job.config.epochs - 1}", flush=True)
+    return done
+
+
+def run_epochs(job: Job, done: Progress, folder: Path, identity: dict[str, str]) -> None:
+    """Train until the last epoch is done and final.pt is there."""
+    epochs = job.config.epochs
     bar = tqdm(total=epochs, initial=done.epoch, unit="epoch", disable=None)
     with bar, Events(folder / "events", done.epoch) as events:
         while done.epoch < epochs:
@@ -85,8 +91,8 @@ def run_epochs(job: Job, folder: Path, identity: dict[str, str]) -> None:
             done.history.append({"epoch": done.epoch} | training | named(validation) | more)
             report(job, done, bar, events)  # flushed before latest.pt says that the epoch is done
             state.save_epoch(job, done, folder, identity)
-    nets.save(folder / "final.pt", job.net, **state.checkpoint_details(job, done, identity))
     (folder / "previous.pt").unlink(missing_ok=True)
+    nets.save(folder / "final.pt", job.net, **state.checkpoint_details(job, done, identity))
 
 
 def train_epoch(job: Job, done: Progress, bar: tqdm) -> dict[str, float]:
@@ -95,7 +101,7 @@ def train_epoch(job: Job, done: Progress, bar: tqdm) -> dict[str, float]:
     size = config.coarse_size if is_coarse(config, done.epoch) else config.image_size
     generator = seed_epoch(config.seed, done.epoch)
     groups = epoch_groups(len(job.train), config.batch, config.accumulate, generator)
-    watched = Watch(done.epoch, job.train.names, skips=job.scaler is not None)
+    watched = Watch(done.epoch, job.train.names, job.scaler)
     job.model.train()
     batches = job.feed([indices for group in groups for indices in group])
     for step, group in enumerate(groups, start=1):
@@ -145,8 +151,8 @@ def timing(started: float, trained: float, count: int) -> dict[str, float]:
 def report(job: Job, done: Progress, bar: tqdm, events: Events) -> None:
     """TensorBoard's scalars, the progress bar's figures, and a line an epoch where there is no bar."""
     scores, times = done.history[-1], done.times[-1]
-    told = {name: value for name, value in (scores | times).items() if name != "epoch" and value is not None}
-    events.scalars(told, scores["epoch"])
+    known = {name: value for name, value in (scores | times).items() if name != "epoch" and value is not None}
+    events.scalars(known, scores["epoch"])
     if watch.has_exploded(scores):
         largest, usual = (f"{scores[name]:.3g}" for name in ("largest_gradient_norm", "gradient_norm"))
         bar.write(f"NOTE: a gradient's norm was {largest} in epoch {scores['epoch']}, {usual} mostly", file=stderr)
@@ -159,6 +165,11 @@ def report(job: Job, done: Progress, bar: tqdm, events: Events) -> None:
         shrunk = f" (shrunk to {config.coarse_size} px)" if is_coarse(config, epoch) else ""
         listed = ", ".join(f"{name} {value}" for name, value in figures.items())
         print(f"{config.variant}/fold{config.fold} epoch {epoch}{shrunk}: {listed}", flush=True)
+
+
+def told_of(config: Config, identity: dict[str, str]) -> dict[str, object]:
+    """The content of config.json."""
+    return asdict(config) | identity | {"made with": runfolder.provenance()}
 
 
 def describe(job: Job) -> str:

@@ -3,15 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean as mean
+from statistics import median
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 
 from command import BadInput
-from training.step import Group, Said
+from training.step import Figures, Group
 
 EVERY = 50  # steps between two looks: each waits for the device
-IN_A_ROW = 30  # steps that fp16 may skip one after another: its scale begins at 2^16 and halves at each
 EXPLODED = 100  # times the median gradient norm
 REMEDY = "try a lower --lr or --precision=float32"
 
@@ -20,18 +22,18 @@ REMEDY = "try a lower --lr or --precision=float32"
 class Watch:
     """One epoch's steps. Raises BadInput, naming the images, where a loss or a gradient is not finite.
 
-    fp16 has few large numbers: its optimiser skips steps whose gradients overflow and takes a smaller scale for the
-    next. There only many such steps in a row are the end.
+    fp16 has few large numbers: its scaler skips steps whose gradients overflow and takes half the scale for the next.
+    There the end is a scale below one, at which the gradients themselves are not finite.
     """
 
     epoch: int
     names: Sequence[str]  # of the training images
-    skips: bool  # whether the optimiser skips steps that are not finite
+    scaler: GradScaler | None = None  # of fp16
     groups: list[Group] = field(default_factory=list)
     waiting: list[Tensor] = field(default_factory=list)  # (3,) of each step since the last look, on the device
-    steps: list[Said] = field(default_factory=list)  # numbers
+    steps: list[Figures] = field(default_factory=list)  # numbers
 
-    def note(self, group: Group, said: Said) -> None:
+    def note(self, group: Group, said: Figures) -> None:
         self.groups.append(group)
         self.waiting.append(torch.stack(said))
         if len(self.waiting) == EVERY:
@@ -39,11 +41,12 @@ class Watch:
 
     def look(self) -> None:
         for values in torch.stack(self.waiting).tolist() if self.waiting else ():
-            self.steps.append(Said(*values))
-            patience = IN_A_ROW if self.skips else 1
-            if len(self.steps) >= patience and not any(map(is_finite, self.steps[-patience:])):
+            self.steps.append(Figures(*values))
+            if not self.scaler and not is_finite(self.steps[-1]):
                 self.stop(len(self.steps) - 1)
         self.waiting.clear()
+        if self.scaler and self.steps and not is_finite(self.steps[-1]) and self.scaler.get_scale() < 1:
+            self.stop(len(self.steps) - 1)
 
     def stop(self, step: int) -> None:
         said = self.steps[step]
@@ -53,28 +56,29 @@ class Watch:
             f"{said.gradient_norm:.4g}, not finite, with the images {' '.join(names)}: {REMEDY}; {kept(self.epoch)}"
         )
 
-    def row(self) -> dict[str, float]:
-        """Means over the epoch's steps, for metrics.csv; of the gradient's norm the median and the largest."""
+    def row(self) -> dict[str, float | None]:
+        """Means over the epoch's steps, for metrics.csv; of the gradient's norm the median and the largest.
+
+        None if all steps were skipped, as may be in the first epoch of a small data set in fp16.
+        """
         self.look()
         sound = [step for step in self.steps if is_finite(step)]
-        if not sound:
-            self.stop(0)
-        norms = sorted(step.gradient_norm for step in sound)
+        losses, scores, norms = zip(*sound, strict=True) if sound else ((), (), ())
         found = {
-            "train_loss": sum(step.loss for step in sound) / len(sound),
-            "train_metric": sum(step.metric for step in sound) / len(sound),
-            "gradient_norm": norms[len(norms) // 2],
-            "largest_gradient_norm": norms[-1],
+            "train_loss": mean(losses) if sound else None,
+            "train_metric": mean(scores) if sound else None,
+            "gradient_norm": median(norms) if sound else None,
+            "largest_gradient_norm": max(norms, default=None),
         }
-        return found | ({"skipped_steps": len(self.steps) - len(sound)} if self.skips else {})
+        return found | ({"skipped_steps": len(self.steps) - len(sound)} if self.scaler else {})
 
 
-def is_finite(said: Said) -> bool:
+def is_finite(said: Figures) -> bool:
     return math.isfinite(said.loss) and math.isfinite(said.gradient_norm)
 
 
-def has_exploded(row: dict[str, float]) -> bool:
-    return row["largest_gradient_norm"] > EXPLODED * row["gradient_norm"]
+def has_exploded(row: dict[str, float | None]) -> bool:
+    return row["gradient_norm"] is not None and row["largest_gradient_norm"] > EXPLODED * row["gradient_norm"]
 
 
 def refuse_broken_weights(net: nn.Module, epoch: int) -> None:

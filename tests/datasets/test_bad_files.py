@@ -1,8 +1,11 @@
 """Folders of images and masks, damaged: each is read right, or refused in one sentence that names the file."""
 
 import contextlib
+import subprocess
+import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,8 +14,9 @@ from damage.of_pictures import CARS, HEIGHT, TILES, WIDTH, Truth
 from folders import shapes, write_cars, write_tiles
 from PIL import Image
 
+import runfolder
 from command import BadInput
-from datasets import layouts
+from datasets import layouts, pictures
 from datasets.files import Files
 
 
@@ -72,3 +76,27 @@ def same(found: Files, truth: Truth) -> None:
 def test_there_are_dozens():
     right = sum(not case.by for cases in (TILES, CARS) for case in cases.values())
     assert right >= 50 and len(TILES) + len(CARS) - right >= 50
+
+
+def test_what_lies_behind_a_jpegs_end_does_not_matter(tmp_path: Path):
+    """As the film in a telephone's photograph, in which markers occur by chance."""
+    image = np.full((40, 60), 90, np.uint8)
+    whole = cv2.imencode(".jpg", image)[1].tobytes()
+    (tmp_path / "a.jpg").write_bytes(whole + b"film \xff\xda more \xff\xd9 \xff\xda")
+    assert np.abs(pictures.read(tmp_path / "a.jpg").astype(int) - 90).max() < 3
+    (tmp_path / "a.jpg").write_bytes(whole[:-2])
+    with pytest.raises(BadInput, match="cut off"):
+        pictures.read(tmp_path / "a.jpg")
+
+
+def test_a_picture_that_has_no_room_leaves_none(tmp_path: Path):
+    """NumPy's tofile would take a full disk for none."""
+    code = (
+        "import resource, sys, numpy as np; from pathlib import Path; from datasets import pictures\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
+        "pictures.write(Path(sys.argv[1]), np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.png")]
+    finished = subprocess.run(command, cwd=runfolder.ROOT, capture_output=True, text=True)
+    assert "File too large: '" in finished.stderr and "a.png'" in finished.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())

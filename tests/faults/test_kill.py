@@ -49,6 +49,7 @@ def test_killed_at_thirty_moments_and_made_again_the_bits_are_the_same(place: Pa
                 break
         assert differences(place / "runs" / "whole", folder) == []
         assert leftovers(folder) == []
+    assert where["training.train"] and len(where) > 5, where
     with capsys.disabled():
         kinds = ", ".join(f"{count} {kind}" for kind, count in hit.items())
         stages = ", ".join(f"{count} in {stage}" for stage, count in where.most_common())

@@ -110,6 +110,7 @@ def test_swa_refuses_other_folds(small: Config):
     train(small)
     path = runfolder.run_folder(small.run) / "folds.csv"
     path.write_text(path.read_text().replace(",2\n", ",9\n").replace(",1\n", ",2\n").replace(",9\n", ",1\n"))
+    (runfolder.run_folder(small.run) / "folds.origin.json").unlink()
     with pytest.raises(BadInput, match=r"not the one that .* was trained with"):
         averaged(small)
 
@@ -169,6 +170,14 @@ def test_plan_refuses_another_config_and_tells_needs(small: Config, capsys: pyte
     assert "interrupted: pad/fold0" in capsys.readouterr().out
     with pytest.raises(BadInput, match=r"got fold 3, expected one of 0\.\.2"):
         plan.plan(replace(asked, models="pad/fold0 pad/fold3"))
+    table = runfolder.run_folder(small.run) / "folds.csv"
+    table.with_suffix(".origin.json").unlink()
+    for damage in (("id,fold", "id,old"), (",0", ",p")):
+        whole = table.read_text()
+        table.write_text(whole.replace(*damage))
+        with pytest.raises(BadInput, match=r"folds\.csv (begins with|has the fold 'p')"):
+            plan.plan(asked)
+        table.write_text(whole)
     with pytest.raises(BadInput, match="expected VARIANT/foldK"):
         plan.plan(replace(asked, models="pad/zero"))
 

@@ -27,6 +27,11 @@ def test_saved_bytes_of_one_layer_by_hand():
     assert memory.saved_bytes(layer, images) == 4 * 2 * 100 * (3 + 8)
 
 
+@pytest.fixture
+def small(small: Config) -> Config:
+    return replace(small, device="cpu")
+
+
 def machine_for(config: Config, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine whose memory holds `batch` images of this training at once."""
     need = memory.needed_memory(replace(config, batch=batch), *memory.measure(config))
@@ -46,7 +51,7 @@ def test_a_smaller_batch_accumulates_to_the_same_step(small: Config, monkeypatch
 
 def test_memory_for_no_batch_is_told(small: Config, monkeypatch: pytest.MonkeyPatch):
     machine_for(small, 1, monkeypatch)
-    with pytest.raises(BadInput, match="too little for two images at once: take a smaller"):
+    with pytest.raises(BadInput, match="hold no even share of --batch=4, of two images or more"):
         memory.fitted(small)
 
 

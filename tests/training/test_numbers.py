@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -18,18 +19,20 @@ from nets import device
 from training import setup, watch
 from training import train as training
 from training.config import Config, resolve
-from training.step import Said, train_step
+from training.step import Figures, train_step
 from training.swa import Options, swa
 from training.train import train
 from training.watch import Watch
 
 
-def said(loss: float, norm: float) -> Said:
-    return Said(torch.tensor(loss), torch.tensor(0.5), torch.tensor(norm))
+def said(loss: float, norm: float) -> Figures:
+    return Figures(torch.tensor(loss), torch.tensor(0.5), torch.tensor(norm))
 
 
-def watched(steps: list[tuple[float, float]], skips: bool = False) -> dict[str, float]:
-    watching = Watch(3, ["a", "b", "c", "d"], skips)
+def watched(steps: list[tuple[float, float]], scale: float | None = None) -> dict[str, float]:
+    """What the steps of an epoch tell; `scale` is fp16's."""
+    scaler = None if scale is None else SimpleNamespace(get_scale=lambda: scale)
+    watching = Watch(3, ["a", "b", "c", "d"], scaler)
     for number, step in enumerate(steps):
         watching.note((torch.tensor([number % 4]), torch.tensor([(number + 1) % 4])), said(*step))
     return watching.row()
@@ -48,19 +51,20 @@ def test_the_images_of_a_broken_step_are_named(broken: tuple[float, float]):
 
 
 def test_steps_are_looked_at_now_and_then():
-    watching = Watch(0, ["a"], skips=False)
+    watching = Watch(0, ["a"])
     with pytest.raises(BadInput, match=r"in step 0 of epoch 0 .* no checkpoint was written yet"):
         for _ in range(watch.EVERY):
             watching.note((torch.tensor([0]),), said(torch.nan, 1.0))
 
 
-def test_skipped_steps_are_counted_and_many_in_a_row_are_the_end():
-    assert watched([(1.0, torch.inf), (3.0, 1.0)], skips=True)["skipped_steps"] == 1
-    assert watched([(1.0, torch.inf), (3.0, 1.0)], skips=True)["train_loss"] == 3
-    with pytest.raises(BadInput, match="not finite"):
-        watched([(1.0, torch.inf)] * watch.IN_A_ROW, skips=True)
-    with pytest.raises(BadInput, match="not finite"):
-        watched([(1.0, torch.inf)] * 2, skips=True)  # and none that was not
+def test_skipped_steps_are_counted_and_a_scale_below_one_is_the_end():
+    assert watched([(1.0, torch.inf), (3.0, 1.0)], scale=2.0)["skipped_steps"] == 1
+    assert watched([(1.0, torch.inf), (3.0, 1.0)], scale=2.0)["train_loss"] == 3
+    none = watched([(1.0, torch.inf)] * 2, scale=2.0)  # an epoch of two steps, while the scale comes down
+    assert none["skipped_steps"] == 2 and none["train_loss"] is None and not watch.has_exploded(none)
+    assert watched([(1.0, torch.inf), (3.0, 1.0)], scale=0.5)["skipped_steps"] == 1
+    with pytest.raises(BadInput, match=r"in step 1 of epoch 3 .* not finite"):
+        watched([(1.0, 1.0), (1.0, torch.inf)], scale=0.5)
 
 
 def test_a_broken_loss_stops_the_run_and_leaves_the_epoch_before(small: Config, monkeypatch: pytest.MonkeyPatch):
@@ -69,7 +73,7 @@ def test_a_broken_loss_stops_the_run_and_leaves_the_epoch_before(small: Config, 
     train(whole)
     steps = 0
 
-    def break_third(job: setup.Job, *arguments) -> Said:
+    def break_third(job: setup.Job, *arguments) -> Figures:
         nonlocal steps
         steps += 1
         loss = job.loss
@@ -101,7 +105,6 @@ def test_gradient_norms_are_in_the_tables(small: Config):
 
 def test_the_norm_by_hand(small: Config):
     job = setup.prepare(resolve(replace(small, augmentation="none", optimizer="sgd", momentum=0.0, lr=1.0)))
-    job = replace(job, config=job.config)
     before = [parameter.detach().clone() for parameter in job.net.parameters()]
     group = (torch.arange(4),)
     found = train_step(job, group, job.feed(group), torch.Generator(), 104).gradient_norm
@@ -170,3 +173,18 @@ def check_trains(config: Config) -> None:
     assert len(metrics) == config.epochs and metrics.notna().all(axis=None)
     swa(Options(data=config.data, run=config.run, fold=config.fold))
     assert all(tensor.isfinite().all() for tensor in nets.load(folder_of(config) / "swa.pt")[0].state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_memory_that_runs_out_is_told(small: Config, error: Exception, monkeypatch: pytest.MonkeyPatch):
+    def run_out(*arguments):
+        raise error
+
+    monkeypatch.setattr(training, "train_step", run_out)
+    with pytest.raises(BadInput, match="memory ran out: add --fit_batch"):
+        train(small)
+    monkeypatch.setattr(training, "train_step", lambda *arguments: (_ for _ in ()).throw(RuntimeError("else")))
+    with pytest.raises(RuntimeError, match="else"):
+        train(small)

@@ -121,6 +121,7 @@ def test_other_folds_are_refused(small: Config):
     train(small)
     table = runfolder.run_folder("small") / "folds.csv"
     table.write_text(table.read_text().replace(",0\n", ",9\n").replace(",1\n", ",0\n").replace(",9\n", ",1\n"))
+    (runfolder.run_folder(small.run) / "folds.origin.json").unlink()
     with pytest.raises(BadInput, match="folds changed"):
         train(small)
 
@@ -431,16 +432,17 @@ def test_more_epochs_need_the_last_state(small: Config):
 def test_a_config_of_another_version_is_named(small: Config):
     train(replace(small, epochs=1, limit_tiles=4))
     path = folder_of(small) / "config.json"
-    runfolder.write_json(path, runfolder.read_json(path) | {"warmth": 3, "commit": "abc"})
+    runfolder.write_json(path, runfolder.read_json(path) | {"warmth": 3, "made with": {"commit": "abc"}})
     with pytest.raises(BadInput, match=r"config\.json has the option 'warmth', which this version .*commit abc"):
         train(replace(small, epochs=1, limit_tiles=4))
 
 
 def test_the_epoch_before_is_offered_for_a_damaged_latest(small: Config, monkeypatch: pytest.MonkeyPatch):
+    small = replace(small, epochs=3)
     whole = other_run(small, "whole")
     train(whole)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(nets, "save", stopping_at("final.pt"))
+        patch.setattr(nets, "save", stopping_at("next.pt", epoch=2))
         train(small)
     latest, previous = (folder_of(small) / f"{name}.pt" for name in ("latest", "previous"))
     content = bytearray(latest.read_bytes())
@@ -463,12 +465,12 @@ def test_a_kill_between_two_names_of_the_last_checkpoint_costs_nothing(small: Co
     assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(folder_of(small) / "final.pt").items())
 
 
-def stopping_at(name: str):
-    """nets.save, but for files of that name."""
+def stopping_at(name: str, epoch: int):
+    """nets.save, but for the file of that name and epoch."""
     save = nets.save
 
     def stop(path, *arguments, **details):
-        if Path(path).name == name:
+        if Path(path).name == name and details["epoch"] == epoch:
             raise KeyboardInterrupt
         save(path, *arguments, **details)
 
@@ -477,7 +479,7 @@ def stopping_at(name: str):
 
 def test_two_runs_of_one_command_are_equal_bit_for_bit(small: Config, monkeypatch: pytest.MonkeyPatch):
     """Those of PyTorch's deterministic algorithms, which a CPU does not need, included."""
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     runs = [small, other_run(small, "again"), other_run(replace(small, deterministic=True), "switched")]
     try:
         for config in runs:
@@ -489,3 +491,23 @@ def test_two_runs_of_one_command_are_equal_bit_for_bit(small: Config, monkeypatc
         for name in ("final.pt", "best-loss.pt"):
             assert_equal_weights(folder_of(small) / name, folder_of(other) / name)
         assert (folder_of(small) / "metrics.csv").read_bytes() == (folder_of(other) / "metrics.csv").read_bytes()
+
+
+def test_a_finished_model_outlives_a_damaged_latest(small: Config):
+    """Asked for more epochs, it says what is wrong and loses nothing."""
+    short = replace(small, schedule="constant", epochs=1)
+    train(short)
+    folder = folder_of(short)
+    (folder / "latest.pt").write_bytes((folder / "latest.pt").read_bytes()[:-100])
+    before = {path: path.read_bytes() for path in folder.glob("[!.]*.*")}
+    with pytest.raises(BadInput, match=r"latest\.pt"):
+        train(replace(short, epochs=2))
+    assert {path: path.read_bytes() for path in folder.glob("[!.]*.*")} == before
+
+
+def test_a_damaged_split_is_blamed_and_not_the_models(small: Config):
+    train(replace(small, epochs=1, limit_tiles=4))
+    path = runfolder.run_folder(small.run) / "folds.csv"
+    path.write_text(path.read_text().replace(",0", ",1", 1))
+    with pytest.raises(BadInput, match=r"folds\.csv is not as it was written"):
+        train(small)
