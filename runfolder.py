@@ -1,6 +1,6 @@
 """How runs/ is laid out and written: paths, atomic writes, checksums, locks, provenance.
 
-    runs/RUN/folds.csv
+    runs/RUN/{folds.csv, folds.origin.json}
     runs/RUN/VARIANT/foldK/{config.json, metrics.csv, times.csv, latest.pt, best-*.pt, final.pt, swa.pt, oof.*, test.*}
     runs/RUN/{oof.*, test.*, ensemble.json, threshold.json, mosaics.csv, rules.json, changes.csv, masks.npy}
     runs/RUN/submission.csv

@@ -48,7 +48,8 @@ def train(config: Config) -> None:
         state.refuse_other(folder, job.config, identity)  # again: nobody can come between any more
         done = begin(job, folder, identity)
         (folder / "final.pt").unlink(missing_ok=True)  # of fewer epochs; what was begun from has its weights
-        runfolder.write_json(folder / "config.json", told_of(job.config, identity))
+        made_with = {"made with": runfolder.provenance()}
+        runfolder.write_json(folder / "config.json", asdict(job.config) | identity | made_with)
         print(f"{folder}: {describe(job)}", flush=True)
         with memory.shortage_told():
             run_epochs(job, done, folder, identity)
@@ -165,11 +166,6 @@ def report(job: Job, done: Progress, bar: tqdm, events: Events) -> None:
         shrunk = f" (shrunk to {config.coarse_size} px)" if is_coarse(config, epoch) else ""
         listed = ", ".join(f"{name} {value}" for name, value in figures.items())
         print(f"{config.variant}/fold{config.fold} epoch {epoch}{shrunk}: {listed}", flush=True)
-
-
-def told_of(config: Config, identity: dict[str, str]) -> dict[str, object]:
-    """The content of config.json."""
-    return asdict(config) | identity | {"made with": runfolder.provenance()}
 
 
 def describe(job: Job) -> str:

@@ -81,6 +81,9 @@ def test_a_missing_stage_is_named(options: Options):
 def test_other_folds_are_refused_and_nothing_is_written(options: Options):
     path = runfolder.run_folder("r") / "folds.csv"
     path.write_text(path.read_text() + "\n")
+    with pytest.raises(BadInput, match=r"folds\.csv is not as it was written"):
+        predict(options)
+    path.with_suffix(".origin.json").unlink()
     with pytest.raises(BadInput, match=r"not the one that .*swa\.pt was trained with"):
         predict(options)
     assert not list(runfolder.model_folder("r", "pad", 1).glob("*.npy"))

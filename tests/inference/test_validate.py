@@ -89,6 +89,7 @@ def test_another_split_is_refused(tmp_path: Path, monkeypatch):
     checkpoint = trained(tmp_path, monkeypatch, (255,))
     table = runfolder.folds_file("v")
     table.write_text(table.read_text().replace(",1", ",2", 1).replace(",0", ",1", 1).replace(",2", ",0", 1))
+    table.with_suffix(".origin.json").unlink()
     with pytest.raises(BadInput, match=r"folds.csv is not the split that .*final.pt was trained with"):
         validate(Options(checkpoint=str(checkpoint)))
 
