@@ -125,7 +125,7 @@ test: $(SETUP) ## lint and tests: CPU only, offline
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile $(ARGS)
 
 faults: $(SETUP) ## kill -9, full disks, closed folders, Ctrl-C: what takes too long for make test
-	$(PYTHON) -m pytest -rs tests/faults $(ARGS)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile -rs tests/faults $(ARGS)
 
 # ---------------------------------------------------------------------------- the stages
 

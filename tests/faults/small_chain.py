@@ -70,3 +70,11 @@ def differences(one: Path, other: Path) -> list[str]:
         if (one / name).read_bytes() != (other / name).read_bytes():
             found.append(name)
     return found
+
+
+def told(finished: subprocess.CompletedProcess, *said: str) -> None:
+    """One sentence on stderr beside make's own lines, with these words."""
+    assert finished.returncode != 0
+    assert "Traceback" not in finished.stderr and "Exception" not in finished.stderr, finished.stderr
+    errors = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and all(word in errors[0] for word in said), finished.stderr

@@ -8,52 +8,39 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from small_chain import OF_RUN, differences, kill, leftovers, make, start, targets
-
-from datasets import synthetic
+from small_chain import OF_RUN, differences, kill, leftovers, start, targets
 
 KILLS = 30
 KINDS = ("any moment", "writing", "between stages")
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A competition and the run `whole` on it, which nothing interrupted."""
-    folder = tmp_path_factory.mktemp("kill")
-    synthetic.write(synthetic.Options(data=str(folder / "data"), num_train=40, num_test=12))
-    (folder / "runs").mkdir()
-    made = make(folder / "runs", folder / "data", "whole")
-    assert made.returncode == 0, made.stderr
-    return folder
-
-
-def test_killed_at_thirty_moments_and_made_again_the_bits_are_the_same(place: Path, capsys: pytest.CaptureFixture):
+def test_killed_at_thirty_moments_and_made_again_the_bits_are_the_same(
+    tmp_path: Path, data: Path, whole: Path, record_property: Callable
+):
     rng, hit, where, number = random.Random(0), Counter(), Counter(), 0
     while hit.total() < KILLS:
         run, number = f"killed{number}", number + 1
-        folder, done = place / "runs" / run, {}
+        folder, done = tmp_path / run, {}
         while True:
             kind = KINDS[hit.total() % len(KINDS)] if hit.total() < KILLS else None
-            process = start(place / "runs", place / "data", run)
+            process = start(tmp_path, data, run)
             reached = kind and moment(kind, rng, folder, process)
             if reached:
                 where[stage_of(process)] += 1
                 kill(process)
                 hit[kind] += 1
-            assert reached or process.wait() == 0, (place / "runs" / f"{run}.log").read_text()[-3000:]
+            assert reached or process.wait() == 0, (tmp_path / f"{run}.log").read_text()[-3000:]
             now = targets(folder)
             assert done.items() <= now.items(), "a stage that was done was repeated"
             done = now
             if not reached and (folder / OF_RUN[-1]).exists():
                 break
-        assert differences(place / "runs" / "whole", folder) == []
+        assert differences(whole, folder) == []
         assert leftovers(folder) == []
     assert where["training.train"] and len(where) > 5, where
-    with capsys.disabled():
-        kinds = ", ".join(f"{count} {kind}" for kind, count in hit.items())
-        stages = ", ".join(f"{count} in {stage}" for stage, count in where.most_common())
-        print(f"\n{hit.total()} kills of {number} runs ({kinds}; {stages}): every bit is the same")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in hit.items())
+    stages = ", ".join(f"{count} in {stage}" for stage, count in where.most_common())
+    record_property("kills", f"{hit.total()} of {number} runs ({kinds}; {stages}), every bit is the same")
 
 
 def moment(kind: str, rng: random.Random, folder: Path, process: subprocess.Popen) -> bool:
