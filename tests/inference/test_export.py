@@ -30,7 +30,7 @@ def save_net(path: Path, name: str, **arguments) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "arguments"), [("fastnet", {"width": 8}), ("smp", {"encoder": "mobilenet_v2"})], ids=["fastnet", "smp"]
+    ("name", "arguments"), [("fastnet", {"width": 8}), ("smp", {"encoder": "resnet18"})], ids=["fastnet", "smp"]
 )
 def test_segmenting_by_onnx_gives_the_checkpoints_probabilities(tmp_path: Path, name, arguments, capsys):
     checkpoint = save_net(tmp_path / "net.pt", name, **arguments)

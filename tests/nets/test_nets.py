@@ -340,7 +340,7 @@ def test_any_flipped_bit_of_a_checkpoint_is_found(tmp_path):
     path, rng, found = tmp_path / "net.pt", random.Random(0), 0
     nets.save(path, nets.build("fastnet", width=8), epoch=3)
     whole, expected = path.read_bytes(), nets.load(path)[0].state_dict()
-    for turn in range(80):
+    for turn in range(50):
         content, place = bytearray(whole), rng.randrange(len(whole) if turn % 2 else 6000)  # its pickle, and all
         content[place] ^= 1 << rng.randrange(8)
         path.write_bytes(content)
@@ -352,4 +352,4 @@ def test_any_flipped_bit_of_a_checkpoint_is_found(tmp_path):
             continue
         assert details["epoch"] == 3
         assert all(torch.equal(tensor, expected[name]) for name, tensor in net.state_dict().items())
-    assert found > 40
+    assert found > 25
