@@ -52,7 +52,7 @@ RESUMED = {
         "net": "saltnet",
         "encoder": "resnet18",
         "variant": "resize",
-        "image_size": 32,
+        "image_size": 64,
         "batch": 1,
         "accumulate": 2,
         "limit_tiles": 4,
