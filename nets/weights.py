@@ -7,6 +7,7 @@ gone). Nothing is done silently: weights that cannot be had, or do not fit, are 
 
 import pickle
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -99,7 +100,8 @@ def read(path: Path | str) -> dict[str, Any]:
         return read_safetensors(path)
     refuse_damage(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of protocols of pickles
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         foreign = re.search(r"GLOBAL ([\w.]+)", str(error))
         reason = f"it holds {foreign[1]}, which could run code" if foreign else "it is damaged or no file of weights"
@@ -123,7 +125,10 @@ def refuse_damage(path: Path) -> None:
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError, zlib.error) as error:
         damaged = str(error)
     if damaged:
-        raise BadInput(f"{path} is damaged ({damaged}): its checksums do not hold, so restore it or make it again")
+        raise BadInput(
+            f"{path} is damaged ({damaged}): its checksums do not hold, so restore it, or remove it and give "
+            "the command again that wrote it (`make train` goes on from latest.pt)"
+        )
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

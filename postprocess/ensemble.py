@@ -40,7 +40,7 @@ def ensemble(options: Options) -> None:
     """Write the averages and ensemble.json. Raises BadInput for missing or disagreeing predictions."""
     folder = stages.existing_run(options.run)
     tiles = salt.load_train(options.data)
-    table = folds.read(folder / "folds.csv", tiles.names)
+    table = folds.read(runfolder.folds_file(options.run), tiles.names)
     names, left_out = members.choose(folder, options.models, table["fold"].max() + 1)
     models = [members.read(folder, name) for name in names]
     members.check(folder, models, table, tiles)

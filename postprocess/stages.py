@@ -45,7 +45,7 @@ def again(folder: Path, file: str) -> str:
     """The command that writes `file` of this run."""
     if file == "mosaics.csv":
         return f"`python -m datasets.mosaic --data=... --out={folder / file}`"
-    return f"`python -m postprocess.{MADE_BY[file]} --run={folder.name}`"
+    return f"`python -m postprocess.{MADE_BY[file]} --run={folder.name} --data=...`"
 
 
 def require(folder: Path, file: str) -> Path:

@@ -146,7 +146,7 @@ class Config:
             raise BadInput(f"--seed={self.seed} is too large: give one below {2**32}")
         if self.coarse_epochs >= self.epochs:
             raise BadInput(
-                f"--coarse_epochs={self.coarse_epochs} leaves none of {self.epochs} at full size: give fewer"
+                f"--coarse_epochs={self.coarse_epochs} leaves none of {self.epochs} at full size: give less of it"
             )
         if self.schedule == "clr" and self.epochs % self.cycles:
             raise BadInput(f"--epochs={self.epochs} is no multiple of --cycles={self.cycles}: cycles are equally long")

@@ -212,13 +212,15 @@ def test_a_full_label_takes_the_certainty_away(hand):
 def test_refusals(hand):
     hand.write_two_folds()
     hand.ensemble()
-    with pytest.raises(BadInput, match=r"threshold.json is missing: run `python -m postprocess.threshold --run=hand`"):
+    with pytest.raises(
+        BadInput, match=r"threshold.json is missing: run `python -m postprocess.threshold --run=hand --data=\.\.\.`"
+    ):
         hand.rules()
     hand.threshold()
     whole = runfolder.read_json(hand.folder / "threshold.json")
     for wrong in (1.5, 0.123, True, "0.5", None):
         (hand.folder / "threshold.json").write_text(json.dumps(whole | {"threshold": wrong}))
-        with pytest.raises(BadInput, match=r"threshold.json .*postprocess.threshold --run=hand` again"):
+        with pytest.raises(BadInput, match=r"threshold.json .*postprocess.threshold --run=hand --data=\.\.\.` again"):
             hand.rules()
     (hand.folder / "threshold.json").write_text(json.dumps(whole)[:-9])
     with pytest.raises(BadInput, match="not readable JSON"):

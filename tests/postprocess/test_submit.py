@@ -47,7 +47,9 @@ def test_show_changes_nothing(hand):
 
 def test_show_refuses_what_is_missing_or_old(hand):
     prepared(hand)
-    with pytest.raises(BadInput, match=r"submission.csv is missing: run `python -m postprocess.submit --run=hand`"):
+    with pytest.raises(
+        BadInput, match=r"submission.csv is missing: run `python -m postprocess.submit --run=hand --data=\.\.\.`"
+    ):
         hand.submit(show=True)
     hand.submit()
     os.utime(hand.folder / "submission.csv", (1, 1))
@@ -58,10 +60,13 @@ def test_show_refuses_what_is_missing_or_old(hand):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        ("ensemble.json", r"ensemble.json is missing: run `python -m postprocess.ensemble --run=hand` first"),
-        ("rules.json", r"rules.json is missing: run `python -m postprocess.rules --run=hand` first"),
-        ("masks.npy", r"masks.npy is missing: run `python -m postprocess.rules --run=hand` first"),
-        ("test.csv", r"test.csv is missing: run `python -m postprocess.ensemble --run=hand` first"),
+        (
+            "ensemble.json",
+            r"ensemble.json is missing: run `python -m postprocess.ensemble --run=hand --data=\.\.\.` first",
+        ),
+        ("rules.json", r"rules.json is missing: run `python -m postprocess.rules --run=hand --data=\.\.\.` first"),
+        ("masks.npy", r"masks.npy is missing: run `python -m postprocess.rules --run=hand --data=\.\.\.` first"),
+        ("test.csv", r"test.csv is missing: run `python -m postprocess.ensemble --run=hand --data=\.\.\.` first"),
     ],
 )
 def test_missing_stages(hand, spoil, message):

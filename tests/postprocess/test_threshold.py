@@ -84,7 +84,9 @@ def test_test_tiles_have_no_say(hand):
 
 
 def test_refusals(hand):
-    with pytest.raises(BadInput, match=r"ensemble.json is missing: run `python -m postprocess.ensemble --run=hand`"):
+    with pytest.raises(
+        BadInput, match=r"ensemble.json is missing: run `python -m postprocess.ensemble --run=hand --data=\.\.\.`"
+    ):
         hand.threshold()
     hand.write_two_folds()
     hand.ensemble()
